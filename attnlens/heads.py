@@ -1,0 +1,64 @@
+"""The address of one attention head: layer and head, 0-based, printed `L5H1`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from attnlens.errors import HeadAddressError
+
+__all__ = ["Head"]
+
+_PRINTED = re.compile(r"(?P<stack>[EDX]?)L(?P<layer>\d+)H(?P<head>\d+)", re.IGNORECASE)
+_PAIR = re.compile(r"(?P<layer>\d+)[.:](?P<head>\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Head:
+    """A head's layer and index within the layer, both 0-based.
+
+    `stack` is empty for models of one stack, else `E` (encoder), `D` (decoder) or `X` (cross-attention).
+    Papers often count from 1: "head 8-10" of Clark et al. 2019 is `L7H9` here.
+
+    >>> str(Head.parse("5.1")), Head.parse((5, 1)) == Head.parse("L5H1")
+    ('L5H1', True)
+    """
+
+    layer: int
+    head: int
+    stack: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.stack}L{self.layer}H{self.head}"
+
+    @classmethod
+    def parse(cls, address: str | tuple[int, int] | Head) -> Head:
+        """Read `L5H1` (any case, with `E`, `D` or `X` in front), `5.1`, `5:1`, `(5, 1)` or a `Head`.
+
+        Raises:
+            HeadAddressError: for anything else.
+        """
+        if isinstance(address, Head):
+            return address
+        if isinstance(address, tuple) and len(address) == 2 and all(type(part) is int and part >= 0 for part in address):
+            return cls(*address)
+        if isinstance(address, str):
+            text = address.strip()
+            if match := _PRINTED.fullmatch(text):
+                return cls(int(match["layer"]), int(match["head"]), match["stack"].upper())
+            if match := _PAIR.fullmatch(text):
+                return cls(int(match["layer"]), int(match["head"]))
+        raise HeadAddressError(f"{address!r} is not a head; write L5H1, 5.1, 5:1 or (5, 1), counted from 0.")
+
+    def within(self, n_layers: int, n_heads: int) -> Head:
+        """This head, if a model of `n_layers` x `n_heads` has it.
+
+        Raises:
+            HeadAddressError: it has not.
+        """
+        if self.layer < n_layers and self.head < n_heads:
+            return self
+        raise HeadAddressError(
+            f"{self} does not exist: the model has {n_layers} layers of {n_heads} heads, "
+            f"L0H0 to L{n_layers - 1}H{n_heads - 1}."
+        )
