@@ -1,4 +1,4 @@
-"""What all tests share. Nothing here imports attnlens: the shape checks are installed before its first import."""
+"""What tests share. Nothing here imports attnlens: its shape checks are installed before its first import."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
-    """`shared_data(name)`: a file of the data folder beside the checkout (or in ATTNLENS_DATA); skips without it."""
+    """`shared_data(name)`: a file of the data folder beside the checkout, or in ATTNLENS_DATA; or skips."""
 
     def find(name: str) -> Path:
         folder = Path(os.environ.get("ATTNLENS_DATA") or ROOT.parent / "shared" / "data")

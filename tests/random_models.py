@@ -1,9 +1,9 @@
-"""Small models with random weights of large variance, and their tokenizers, built in code: no download, no file.
+"""Small models with random weights of large variance, and their tokenizers, built in code: nothing downloaded.
 
-No two axes of one model have the same length, so that a transposed or mixed-up axis is a shape error and not a wrong
-number. The weights are drawn wide enough for attention to be far from uniform. The three differ where families
-differ: special tokens around the sentence (BERT), none at all and no padding token (GPT-2), one in front (LLaMA, which
-also shares each key head between two query heads and rotates queries and keys).
+No two axes of one model have the same length, so that a transposed or mixed-up axis is a shape error and not
+a wrong number. The weights are drawn wide enough for attention to be far from uniform. The three differ where
+families differ: special tokens around the sentence (BERT), none at all and no padding token (GPT-2), one in
+front (LLaMA, which also shares each key head between two query heads and rotates queries and keys).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RandomModel(NamedTuple):
 
 
 def random_bert(seed: int = 0) -> RandomModel:
-    """3 layers of 4 heads of 5 dimensions; [CLS] ... [SEP]; lower case; any ASCII text without an unknown token."""
+    """3 layers of 4 heads of 5 dimensions; [CLS] ... [SEP]; lower case; knows every ASCII character."""
     tokenizer = BertTokenizer(vocab=_word_piece_vocabulary(), model_max_length=48)
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -53,7 +53,7 @@ def random_bert(seed: int = 0) -> RandomModel:
 
 
 def random_gpt2(seed: int = 0) -> RandomModel:
-    """2 layers of 3 heads of 7 dimensions; one token per byte; no special token of its own accord, none for padding."""
+    """2 layers of 3 heads of 7 dimensions; one token per byte; adds no special token; has none for padding."""
     tokenizer = GPT2Tokenizer(vocab=_byte_vocabulary("<|endoftext|>"), merges=[], model_max_length=50)
     config = GPT2Config(
         vocab_size=len(tokenizer),
