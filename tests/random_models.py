@@ -1,4 +1,4 @@
-"""Small models with random weights of large variance, and their tokenizers, built in code: nothing downloaded.
+"""Small models with random weights of large variance, and their tokenizers, built in code: no download.
 
 No two axes of one model have the same length, so that a transposed or mixed-up axis is a shape error and not
 a wrong number. The weights are drawn wide enough for attention to be far from uniform. The three differ where
@@ -53,7 +53,7 @@ def random_bert(seed: int = 0) -> RandomModel:
 
 
 def random_gpt2(seed: int = 0) -> RandomModel:
-    """2 layers of 3 heads of 7 dimensions; one token per byte; adds no special token; has none for padding."""
+    """2 layers of 3 heads of 7 dimensions; a token per byte; adds no special token; has none for padding."""
     tokenizer = GPT2Tokenizer(vocab=_byte_vocabulary("<|endoftext|>"), merges=[], model_max_length=50)
     config = GPT2Config(
         vocab_size=len(tokenizer),
