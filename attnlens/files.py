@@ -74,7 +74,7 @@ def _why(target: Path, error: OSError) -> str:
 
 
 def _share_as_usual(part: Path) -> None:
-    """mkstemp makes private files; give the result the permissions that any new file here would have."""
+    """Mkstemp makes private files; give the result the permissions that any new file here would have."""
     mask = os.umask(0)
     os.umask(mask)
     part.chmod(0o666 & ~mask)

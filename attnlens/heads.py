@@ -40,7 +40,11 @@ class Head:
         """
         if isinstance(address, Head):
             return address
-        if isinstance(address, tuple) and len(address) == 2 and all(type(part) is int and part >= 0 for part in address):
+        if (
+            isinstance(address, tuple)
+            and len(address) == 2
+            and all(type(part) is int and part >= 0 for part in address)
+        ):
             return cls(*address)
         if isinstance(address, str):
             text = address.strip()

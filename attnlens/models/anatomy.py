@@ -1,0 +1,123 @@
+"""What a model is made of, and the figures that prove that its capture is exact; plain data, no tensor in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from attnlens.heads import Head
+
+__all__ = ["Anatomy", "Check", "SelfCheck"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of the self-check.
+
+    Attributes:
+        name: a short key, stable across versions.
+        value: what was measured.
+        limit: what it was held against; `meaning` says whether from above or below.
+        passed: the verdict.
+        meaning: the question that the figure answers, for a reader.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """The checks that were run when the model was opened."""
+
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """True where something was checked and nothing failed."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """A mapping that `json.dumps` takes."""
+        return {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> SelfCheck:
+        """The inverse of `to_json`."""
+        return cls(tuple(Check(**check) for check in document["checks"]))
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Sizes and wiring of one model.
+
+    Attributes:
+        model: the name under which it was loaded.
+        family: transformers' `model_type` ("bert", "gpt2", "llama").
+        architecture: the class that holds it.
+        causal: True where no query sees a later key (measured, not read from the config).
+        n_layers, n_heads, n_kv_heads: layers, query heads and key-value heads per layer.
+        d_model, d_head: width of the residual stream and of one head.
+        vocab_size: rows of the token embedding.
+        max_length: longest text in tokens that the position scheme takes; None where nothing limits it.
+        position: the position scheme: "learned", "rope" or "unknown".
+        n_parameters: number of weights, shared ones counted once.
+        dtype: of the weights.
+        weights_sha256: hash of the weight files; None where the model was handed over as an object.
+        revision: the hub commit, where there is one.
+        backend: the attention implementation that the model came with.
+        residual_points: what `run.residual` can give, proven by numbers.
+        absent: what cannot be given, and why.
+        self_check: the figures of the check at load.
+    """
+
+    model: str
+    family: str
+    architecture: str
+    causal: bool
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    vocab_size: int
+    max_length: int | None
+    position: str
+    n_parameters: int
+    dtype: str
+    weights_sha256: str | None
+    revision: str | None
+    backend: str
+    residual_points: tuple[str, ...]
+    absent: Mapping[str, str]
+    self_check: SelfCheck
+
+    def heads(self) -> tuple[Head, ...]:
+        """Every head's address, layer by layer."""
+        return tuple(Head(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads))
+
+    def to_json(self) -> dict[str, Any]:
+        """A mapping that `json.dumps` takes."""
+        document = {field.name: getattr(self, field.name) for field in fields(self)}
+        return document | {
+            "residual_points": list(self.residual_points),
+            "absent": dict(self.absent),
+            "self_check": self.self_check.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Anatomy:
+        """The inverse of `to_json`; unknown keys of a later version are left out."""
+        known = {field.name: document[field.name] for field in fields(cls)}
+        return cls(
+            **known
+            | {
+                "residual_points": tuple(document["residual_points"]),
+                "absent": dict(document["absent"]),
+                "self_check": SelfCheck.from_json(document["self_check"]),
+            }
+        )
