@@ -1,1 +1,1 @@
-"""TODO-package."""
+"""Embedded models and text, and the recipe that makes them again."""

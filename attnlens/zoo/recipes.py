@@ -1,0 +1,51 @@
+"""How each embedded model is made: sizes, seeds and schedule, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CORPUS_DOCUMENTS", "CORPUS_SEED", "PAIRS_DOCUMENTS", "PAIRS_SEED", "RECIPES", "Recipe"]
+
+# Text that no model trains on: the embedded corpus, and the documents that the evaluation pairs are cut from.
+CORPUS_SEED = 20_240
+CORPUS_DOCUMENTS = 180
+PAIRS_SEED = 20_250
+PAIRS_DOCUMENTS = 2_500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One embedded model: what it is and how it is trained.
+
+    `induction_share` is the share of steps that train on repeated random tokens instead of text.
+    """
+
+    name: str
+    family: str
+    seed: int
+    n_documents: int = 60_000
+    invented_share: float = 0.06
+    vocab_size: int = 1_000
+    n_layers: int = 3
+    n_heads: int = 4
+    n_kv_heads: int = 4
+    d_model: int = 128
+    d_feed_forward: int = 384
+    max_length: int = 128
+    steps: int = 4_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    induction_share: float = 0.0
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(name="tiny-bert", family="bert", seed=11, steps=5_500),
+        Recipe(name="tiny-gpt2", family="gpt2", seed=12, steps=3_200),
+        Recipe(
+            name="tiny-llama", family="llama", seed=13, n_kv_heads=2, d_feed_forward=256, max_length=256,
+            steps=4_000, induction_share=0.3,
+        ),
+    )
+}  # fmt: skip

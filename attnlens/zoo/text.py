@@ -1,0 +1,73 @@
+"""Training text: documents of the grammar, less the held-out ones, some with invented words."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import cache
+
+from attnlens.zoo.grammar import documents
+from attnlens.zoo.recipes import CORPUS_DOCUMENTS, CORPUS_SEED, PAIRS_DOCUMENTS, PAIRS_SEED, Recipe
+from attnlens.zoo.trees import Document, Word
+
+__all__ = ["corpus_documents", "held_out_sentences", "pairs_documents", "training_texts"]
+
+_ONSETS = "b bl br c ch d dr f fl g gr h j k l m n p pl qu r s sh st t tr v w y z".split()
+_VOWELS = "a e i o u ai ea ee oo ou".split()
+_CODAS = "b ck d ft g ll m n nd p r rk sk t x zz".split()
+
+
+def corpus_documents() -> tuple[Document, ...]:
+    """The documents of the embedded corpus."""
+    return tuple(documents(CORPUS_DOCUMENTS, seed=CORPUS_SEED))
+
+
+def pairs_documents(n: int = PAIRS_DOCUMENTS) -> tuple[Document, ...]:
+    """The (first `n`) documents from which the evaluation pairs are cut."""
+    return tuple(documents(n, seed=PAIRS_SEED, prefix="pairs"))
+
+
+@cache
+def held_out_sentences() -> frozenset[str]:
+    """Every sentence of the embedded corpus and of the evaluation documents, as written."""
+    return frozenset(
+        sentence.text for document in (*corpus_documents(), *pairs_documents()) for sentence in document.sentences
+    )
+
+
+def training_texts(recipe: Recipe) -> Iterator[str]:
+    """The texts that a model trains on: documents that share no sentence with the held-out ones.
+
+    In a small share of them every noun and name is an invented word, so that the pieces of rare words are trained and
+    agreement is learned from endings too.
+    """
+    held_out, rng = held_out_sentences(), random.Random(recipe.seed)  # noqa: S311 - reproducible text, not secrets
+    for document in documents(recipe.n_documents, seed=recipe.seed):
+        if any(sentence.text in held_out for sentence in document.sentences):
+            continue
+        yield _with_invented_words(document, rng) if rng.random() < recipe.invented_share else document.text
+
+
+def _with_invented_words(document: Document, rng: random.Random) -> str:
+    invented: dict[str, str] = {}
+    sentences = []
+    for sentence in document.sentences:
+        parts = []
+        for word in sentence.words:
+            form = word.form
+            if word.upos in ("NOUN", "PROPN"):
+                form = _inflected(invented.setdefault(word.lemma, _invented_stem(rng)), word)
+            parts.append(form + " " * word.space_after)
+        sentences.append("".join(parts).rstrip())
+    return " ".join(sentences)
+
+
+def _inflected(stem: str, word: Word) -> str:
+    form = stem + "s" if word.feature("Number") == "Plur" else stem
+    return form.capitalize() if word.form[:1].isupper() else form
+
+
+def _invented_stem(rng: random.Random) -> str:
+    syllables = rng.choice((1, 1, 2))
+    onset_vowels = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(syllables))
+    return onset_vowels + rng.choice(_CODAS)
