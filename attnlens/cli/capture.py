@@ -1,0 +1,176 @@
+"""`attnlens capture`: run sentences and keep the runs as files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnlens.cli import console
+from attnlens.cli.options import (
+    AllowPickle,
+    Device,
+    Dtype,
+    JsonOption,
+    ModelOption,
+    TrustRemoteCode,
+    load_lens,
+    read_text,
+)
+from attnlens.errors import OutputError, TextError, UsageError
+from attnlens.files import check_writable
+
+if TYPE_CHECKING:
+    from attnlens.capture.run import Capture
+    from attnlens.models.lens import Lens
+
+__all__ = ["capture"]
+
+SUFFIX = ".attn"
+
+
+class Mode(StrEnum):
+    """How a run is recorded."""
+
+    LAZY = "lazy"
+    EXACT = "exact"
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file that was written, and what is in it."""
+
+    path: str
+    text: str
+    tokens: int
+    layers: int
+    heads: int
+    mode: str
+    bytes: int
+
+
+def capture(
+    model: ModelOption,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="The file, run.attn; with -i also a folder.")
+    ],
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The sentence; '-' reads it from stdin.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", "-i", metavar="FILE", help="A text file, one sentence per line.")
+    ] = None,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            "--mode",
+            help="lazy keeps queries and keys, exact the weights (default: lazy where possible).",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Run sentences and keep every head's attention as .attn files, which need no model to be read.
+
+    With -i, OUT is a folder that gets one file per sentence, named by its line (0001.attn, 0002.attn, ...), or,
+    where the file holds a single sentence, one file whose name ends in .attn. All files are written, or none.
+    """
+    if (text is None) == (input_file is None):
+        raise UsageError("give either TEXT or -i FILE; see: attnlens capture --help")
+    sentences = {1: read_text(text)} if text is not None else _read_lines(_required(input_file))
+    into_folder = input_file is not None and output.suffix != SUFFIX
+    if not into_folder and len(sentences) > 1:
+        raise UsageError(
+            f"{input_file} holds {len(sentences)} sentences and {output} is one file; let -o name a folder."
+        )
+    check_writable(output / "probe" if into_folder else output)
+    lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    runs = _runs(lens, sentences, None if mode is None else mode.value, input_file)
+    written = _save_all(runs, output) if into_folder else [_save(next(runs)[1], output, output)]
+    _print_written(written, as_json)
+
+
+def _read_lines(path: Path) -> dict[int, str]:
+    """Line number, from 1 -> sentence; blank lines are left out.
+
+    Raises:
+        TextError: the file cannot be read as UTF-8 text, or holds no sentence.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise TextError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first."
+        ) from error
+    except OSError as error:
+        raise TextError(
+            f"cannot read {path}: {error.strerror}; expected a text file, one sentence per line."
+        ) from error
+    sentences = {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+    if not sentences:
+        raise TextError(f"{path} holds no sentence; expected one per line.")
+    return sentences
+
+
+def _required(path: Path | None) -> Path:
+    assert path is not None
+    return path
+
+
+def _runs(
+    lens: Lens, sentences: dict[int, str], mode: str | None, source: Path | None
+) -> Iterator[tuple[int, Capture]]:
+    """Each sentence's run, one at a time, so that a long file needs no more memory than its longest line."""
+    with console.progress("capturing", quiet=len(sentences) == 1) as advance:
+        for done, (number, sentence) in enumerate(sentences.items(), 1):
+            try:
+                run = lens.capture(sentence, mode=mode)
+            except TextError as error:
+                raise TextError(f"{source}, line {number}: {error}" if source else str(error)) from error
+            yield number, run
+            advance(done, len(sentences))
+
+
+def _save(run: Capture, path: Path, shown: Path) -> Written:
+    run.save(path)
+    return Written(str(shown), run.text, len(run.tokens), run.n_layers, run.n_heads, run.mode, path.stat().st_size)
+
+
+def _save_all(runs: Iterator[tuple[int, Capture]], folder: Path) -> list[Written]:
+    """Save into a folder beside the target first, so that a sentence that fails leaves nothing behind."""
+    with _whole_folder(folder) as part:
+        return [_save(run, part / name, folder / name) for number, run in runs for name in [f"{number:04}{SUFFIX}"]]
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill; its files move into `folder` when the block ends without an exception."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}.", suffix=".part"))
+    try:
+        yield part
+        folder.mkdir(exist_ok=True)
+        for file in sorted(part.iterdir()):
+            file.replace(folder / file.name)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}; choose another output path.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _print_written(written: list[Written], as_json: bool) -> None:
+    if as_json:
+        console.json([asdict(file) for file in written])
+        return
+    for file in written:
+        size = f"{file.tokens} tokens, {file.layers} layers x {file.heads} heads, {file.bytes / 2**20:.2f} MiB"
+        console.out(f"{file.path}  {size}")

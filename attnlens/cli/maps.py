@@ -1,0 +1,145 @@
+"""Attention in a terminal: a layer x head map and a token x token map, as characters that also carry colour.
+
+Every drawing reads without colour: a letter or a number says what the shade says. Colours are dropped by the
+console where stdout is no terminal. Labels must be printable text already (`attnlens.capture.tokens.printable`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+__all__ = ["Kind", "fit_label", "head_grid", "token_matrix"]
+
+# Red, green, blue of a cell at full strength, on a dark or a light terminal alike; chosen to differ without hue too.
+_WEIGHT = (38, 110, 180)
+_SHADES = " ░▒▓█"
+_MAX_LABEL = 14
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that a head may mostly do, as the map shows it: a letter, a name and a colour."""
+
+    letter: str
+    name: str
+    rgb: tuple[int, int, int]
+
+
+def fit_label(label: str, width: int) -> str:
+    """`label` in exactly `width` terminal columns: padded, or cut with an ellipsis; wide characters count twice."""
+    if cell_len(label) > width:
+        return set_cell_size(label, width - 1) + "…"
+    return set_cell_size(label, width)
+
+
+def head_grid(
+    values: Float[np.ndarray, "layer head"],
+    kinds: Int[np.ndarray, "layer head"],
+    names: Sequence[Kind],
+    *,
+    floor: float,
+    width: int,
+) -> Text:
+    """The layer x head map: each cell has its kind's letter and its value in percent, `·` below `floor`.
+
+    Args:
+        values: 0 to 1; NaN where nothing was measured.
+        kinds: index into `names` of what each value is about.
+        names: the kinds.
+        floor: values below it are not named.
+        width: columns to stay within. The more heads, the fewer digits: percent, tenths, the letter alone.
+    """
+    n_heads = values.shape[1]
+    cell = next((size for size in (5, 4, 3, 2, 1) if 5 + size * n_heads <= width), 1)
+    lines = [_head_numbers(n_heads, cell)]
+    for layer, row in enumerate(values):
+        line = Text(f"{'L' + str(layer):>4} ")
+        for value, kind in zip(row, kinds[layer], strict=True):
+            line.append_text(_head_cell(float(value), names[kind], floor, cell))
+        lines.append(line)
+    return Text("\n", no_wrap=True, overflow="crop").join(lines)
+
+
+def _head_numbers(n_heads: int, cell: int) -> Text:
+    """The header; where a number does not fit its cell, every fifth is written."""
+    if cell >= 4:
+        numbers = "".join(f"{'H' + str(head):>{cell - 1}} " for head in range(n_heads))
+    else:
+        numbers = "".join(f"{'H' + str(head):<{5 * cell}}" for head in range(0, n_heads, 5))
+    return Text(f"     {numbers}".rstrip(), style="dim")
+
+
+def _head_cell(value: float, kind: Kind, floor: float, cell: int) -> Text:
+    """A letter and as much of the number as fits: 5 columns `p100 `, 4 `p99 `, 3 tenths `p9 `, 2 and 1 the letter."""
+    body, blank = max(cell - 1, 1), " " * min(cell - 1, 1)
+    if np.isnan(value) or value < floor:
+        return Text(f"{'·':>{body}}{blank}", style="dim")
+    percent = round(100 * value)
+    digits = {5: str(percent), 4: str(min(percent, 99)), 3: str(min(percent // 10, 9))}.get(cell, "")
+    return (
+        Text(" " * (body - 1 - len(digits)))
+        .append(f"{kind.letter}{digits}", _background(kind.rgb, value))
+        .append(blank)
+    )
+
+
+def token_matrix(
+    weights: Float[np.ndarray, "query key"],
+    visible: Bool[np.ndarray, "query key"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    width: int,
+) -> Text | None:
+    """The token x token map of one head: percent of each row's attention, rows from, columns to.
+
+    `·` stands for less than half a percent, blank for a key that the query does not see. With many tokens the
+    numbers give way to shades; None when even those do not fit into `width` columns.
+    """
+    label = min(max(map(cell_len, rows), default=1), _MAX_LABEL)
+    margin = label + 5
+    cell = next((size for size in (5, 4, 1) if margin + size * len(columns) <= width), None)
+    if cell is None:
+        return None
+    lines = _token_header(columns, margin, cell)
+    for index, (name, row, seen) in enumerate(zip(rows, weights, visible, strict=True)):
+        line = Text(f"{index:>3} {fit_label(name, label)} ")
+        for weight, is_seen in zip(row, seen, strict=True):
+            line.append_text(_token_cell(float(weight), bool(is_seen), cell))
+        lines.append(line)
+    return Text("\n", no_wrap=True, overflow="crop").join(lines)
+
+
+def _token_header(columns: Sequence[str], margin: int, cell: int) -> list[Text]:
+    """Column numbers, and under them as much of the labels as fits."""
+    blank = " " * margin
+    if cell == 1:
+        ticks = "".join(f"{index:<5}" for index in range(0, len(columns), 5))[: len(columns) + 4]
+        return [Text(blank + ticks, style="dim")]
+    numbers = "".join(f"{index:>{cell - 1}} " for index in range(len(columns)))
+    labels = "".join(f"{fit_label(name, cell - 1)} " for name in columns)
+    return [Text(blank + numbers, style="dim"), Text(blank + labels)]
+
+
+def _token_cell(weight: float, seen: bool, cell: int) -> Text:
+    if not seen:
+        return Text(" " * cell)
+    if cell == 1:
+        return Text(_SHADES[min(int(weight * len(_SHADES)), len(_SHADES) - 1)])
+    percent = round(100 * weight)
+    if percent == 0:
+        return Text(f"{'·':>{cell - 1}} ", style="dim")
+    return Text(f"{percent:>{cell - 1}}", style=_background(_WEIGHT, weight)).append(" ")
+
+
+def _background(rgb: tuple[int, int, int], strength: float) -> str:
+    """A style whose background goes from black to the colour; the text on it stays readable."""
+    share = 0.25 + 0.75 * min(max(strength, 0.0), 1.0)
+    red, green, blue = (round(share * part) for part in rgb)
+    return f"rgb(255,255,255) on rgb({red},{green},{blue})"

@@ -1,0 +1,78 @@
+"""Options and arguments that several commands share, so that each has one spelling and one help text."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnlens.errors import TextError, UsageError
+
+if TYPE_CHECKING:
+    from attnlens.models.lens import Lens
+
+__all__ = [
+    "AllowPickle",
+    "Device",
+    "Dtype",
+    "HeadOption",
+    "JsonOption",
+    "ModelOption",
+    "TextArgument",
+    "TrustRemoteCode",
+    "load_lens",
+    "read_text",
+]
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="An embedded model (see 'attnlens models'), a folder or a hub id."
+    ),
+]
+TextArgument = Annotated[str, typer.Argument(metavar="TEXT", help="The sentence; '-' reads it from stdin.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")]
+HeadOption = Annotated[
+    str | None, typer.Option("--head", metavar="HEAD", help="One head, such as L3H1, counted from 0.")
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load a checkpoint that has no safetensors (with weights_only=True).")
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the Python code that comes with the model. Read it first.")
+]
+Device = Annotated[str | None, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, mps, ... (default: cpu).")]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16, ... (default: as stored).")
+]
+
+
+def read_text(text: str) -> str:
+    """The text of an argument, or of stdin for `-`, without the line break at its end.
+
+    Raises:
+        TextError: it is not valid UTF-8.
+        UsageError: `-` was given and stdin is a terminal.
+    """
+    if text == "-":
+        if sys.stdin.isatty():
+            raise UsageError("'-' reads the text from stdin, and stdin is a terminal; pipe the text in.")
+        try:
+            text = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise TextError(f"stdin is not UTF-8 text ({error.reason}); convert it first.") from error
+        text = text.removesuffix("\n").removesuffix("\r")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise TextError("the text is not valid UTF-8; convert it first.")
+    return text
+
+
+def load_lens(model: str, **options: Any) -> Lens:
+    """Open a model, with a spinner, since importing torch takes seconds."""
+    from attnlens.cli import console
+
+    with console.status(f"opening {model}"):
+        from attnlens.models.lens import load
+
+        return load(model, **options)

@@ -1,0 +1,134 @@
+"""`attnlens show`: one sentence in the terminal; which heads stand out, and one head's map."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnlens.cli import console
+from attnlens.cli.options import (
+    AllowPickle,
+    Device,
+    Dtype,
+    HeadOption,
+    JsonOption,
+    ModelOption,
+    TextArgument,
+    TrustRemoteCode,
+    load_lens,
+    read_text,
+)
+
+if TYPE_CHECKING:
+    from attnlens.capture.run import Capture
+    from attnlens.heads import Head
+
+__all__ = ["show"]
+
+
+def show(
+    text: TextArgument,
+    model: ModelOption,
+    head: HeadOption = None,
+    words: Annotated[bool, typer.Option("--words", help="With --head: whole words instead of tokens.")] = False,
+    as_json: JsonOption = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Show one sentence in the terminal: the layer x head map and the heads that stand out, or one head's map."""
+    from attnlens.heads import Head
+
+    sentence = read_text(text)
+    address = None if head is None else Head.parse(head)
+    lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    run = lens.capture(sentence, points=())
+    if address is not None:
+        address = address.within(run.n_layers, run.n_heads)
+    if as_json:
+        console.json(_document(run, address, words))
+    elif address is None:
+        _print_run(run)
+    else:
+        _print_head(run, address, words)
+
+
+def _print_run(run: Capture) -> None:
+    from attnlens.cli.heads_table import HabitTable, draw_habits
+
+    _print_title(run)
+    for part in draw_habits(HabitTable.of(run), console.stdout_width()):
+        console.out("", part)
+
+
+def _print_head(run: Capture, head: Head, words: bool) -> None:
+    from rich.text import Text
+
+    from attnlens.cli.heads_table import draw_links
+    from attnlens.cli.maps import token_matrix
+    from attnlens.report.views import pattern_view, strongest
+
+    view = pattern_view(run, head, words=words)
+    width = console.stdout_width()
+    drawn = token_matrix(view.weights, view.visible, view.row_labels, view.column_labels, width=width)
+    _print_title(run)
+    console.out("", Text(view.caption))
+    if drawn is None:
+        console.out("", f"({len(view.row_labels)} {view.level} are too many for a map in {width} columns)")
+    else:
+        console.out("", drawn)
+    console.out("", draw_links(strongest(view)))
+
+
+def _print_title(run: Capture) -> None:
+    from rich.text import Text
+
+    from attnlens.capture.tokens import printable
+
+    anatomy = run.anatomy
+    size = f"{anatomy.family}, {run.n_layers} layers x {run.n_heads} heads, {len(run.tokens)} tokens"
+    verdict = "self-check passed" if anatomy.self_check.passed else "self-check FAILED"
+    console.out(Text(printable(anatomy.model), style="bold").append(f"  {size}, {verdict}", style="not bold"))
+
+
+def _document(run: Capture, head: Head | None, words: bool) -> dict[str, Any]:
+    """What `--json` prints; a number that is not defined, or a key that is not visible, is null."""
+    from attnlens.cli.heads_table import HabitTable
+
+    document = {
+        "model": run.anatomy.to_json(),
+        "text": run.text,
+        "tokens": [
+            {"id": token.id, "label": token.label, "span": token.span, "word": token.word, "special": token.special}
+            for token in run.tokens
+        ],
+        "versions": dict(run.versions),
+    }
+    if head is None:
+        return document | {"heads": HabitTable.of(run).to_json()}
+    return document | {"head": _head_document(run, head, words)}
+
+
+def _head_document(run: Capture, head: Head, words: bool) -> dict[str, Any]:
+    from attnlens.report.views import pattern_view, strongest
+
+    view = pattern_view(run, head, words=words)
+    attention = [
+        [float(weight) if seen else None for weight, seen in zip(row, mask, strict=True)]
+        for row, mask in zip(view.weights, view.visible, strict=True)
+    ]
+    links = [
+        {"query": link.query, "key": link.key, "from": link.source, "to": link.target, "weight": link.weight}
+        for link in strongest(view)
+    ]
+    return {
+        "head": str(head),
+        "layer": head.layer,
+        "index": head.head,
+        "level": view.level,
+        "labels": list(view.row_labels),
+        "attention": attention,
+        "strongest": links,
+    }
