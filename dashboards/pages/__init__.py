@@ -1,1 +1,1 @@
-"""TODO-package."""
+"""The pages of the dashboard, each a layout and its callbacks."""

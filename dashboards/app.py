@@ -1,0 +1,94 @@
+"""The Dash app: one page, its assets and callbacks, behind the guard of `security`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from dash import Dash
+
+from attnlens.errors import AttnlensError
+from attnlens.report import palette
+from dashboards import classic
+from dashboards.config import DashboardConfig
+from dashboards.desk import Desk
+from dashboards.pages import heads
+from dashboards.pages.addressing import completed
+from dashboards.pages.running import report_error
+from dashboards.runs import RunRequest
+from dashboards.security import guard, page_policy
+from dashboards.state import ViewState
+
+__all__ = ["DashboardConfig", "create_app", "desk_of", "warm_up"]
+
+log = logging.getLogger(__name__)
+
+_INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+{%metas%}
+<title>{%title%}</title>
+{%favicon%}
+<style>PALETTE</style>
+{%css%}
+</head>
+<body>
+{%app_entry%}
+<noscript>attnlens draws in the browser and needs JavaScript; attnlens show works without.</noscript>
+{%config%}
+{%scripts%}
+{%renderer%}
+</body>
+</html>"""
+
+
+def create_app(config: DashboardConfig | None = None) -> Dash:
+    """The dashboard as a Dash app; `app.server` is its WSGI application. Loads no model yet.
+
+    Args:
+        config: settings; the defaults serve the embedded models to this machine.
+
+    Raises:
+        ResultsError: a path in `config.results` holds no probe results.
+    """
+    config = config or DashboardConfig()
+    desk = Desk.of(config)
+    app = Dash(
+        __name__,
+        title="attnlens",
+        update_title="",
+        index_string=_INDEX.replace("PALETTE", palette.css()),
+        pages_folder="",
+        serve_locally=True,
+        on_error=report_error,
+        suppress_callback_exceptions=True,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )
+    app.layout = heads.layout(desk)
+    heads.register(app, desk)
+    classic.register(app.server, desk)
+    guard(app.server, config, page_policy(app.csp_hashes()))
+    app.server.extensions["attnlens"] = desk
+    return app
+
+
+def desk_of(app: Dash) -> Desk:
+    """The models, runs and results behind an app."""
+    desk: Desk = app.server.extensions["attnlens"]
+    return desk
+
+
+def warm_up(app: Dash) -> threading.Thread:
+    """Make the first run in the background, so that it is ready when the browser is."""
+    desk = desk_of(app)
+    view = completed(desk, ViewState())
+
+    def first_run() -> None:
+        try:
+            desk.runs.open(RunRequest(view.model, view.text))
+        except AttnlensError:
+            log.debug("the first run failed; the page will say so", exc_info=True)
+
+    thread = threading.Thread(target=first_run, name="attnlens-warm-up", daemon=True)
+    thread.start()
+    return thread

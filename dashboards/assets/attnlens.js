@@ -1,0 +1,121 @@
+/* What the page does without asking the server: the address, the keyboard, clicks, light and dark. */
+(function () {
+  "use strict";
+
+  const HEAD = /^L(\d+)H(\d+)$/;
+  const SMALL_CHANGES = ["threshold", "query"]; // these do not get a step of their own in the browser's history
+  const grid = { layers: 0, heads: 0, head: "" };
+  let restoring = true; // the next address is the normal form of the one that was opened
+
+  function none() {
+    return window.dash_clientside.no_update;
+  }
+
+  function differences(first, second) {
+    const one = new URLSearchParams(first);
+    const other = new URLSearchParams(second);
+    const names = new Set([...one.keys(), ...other.keys()]);
+    return [...names].filter((name) => one.get(name) !== other.get(name));
+  }
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {
+    attnlens: {
+      readAddress() {
+        return { search: window.location.search };
+      },
+
+      writeAddress(search) {
+        const changed = differences(window.location.search, search);
+        if (changed.length) {
+          const small = changed.every((name) => SMALL_CHANGES.includes(name));
+          const target = window.location.pathname + search;
+          if (restoring || small) window.history.replaceState(null, "", target);
+          else window.history.pushState(null, "", target);
+        }
+        restoring = false;
+        return search;
+      },
+
+      chooseHead(click) {
+        const data = click && click.points && click.points[0] && click.points[0].customdata;
+        const name = Array.isArray(data) ? data[0] : data;
+        return typeof name === "string" && HEAD.test(name) ? name : none();
+      },
+
+      stepHead(_previous, _next, head, options) {
+        const triggered = window.dash_clientside.callback_context.triggered_id;
+        const names = (options || []).map((option) => option.value);
+        const at = names.indexOf(head);
+        const step = triggered === "previous-head" ? -1 : 1;
+        return names.length ? names[(at + step + names.length) % names.length] : none();
+      },
+
+      rememberGrid(run, head) {
+        if (run) Object.assign(grid, { layers: run.n_layers, heads: run.n_heads, head: head || "" });
+        return "";
+      },
+
+      followToken(click, query, words, hideSpecial) {
+        const data = click && click.points && click.points[0] && click.points[0].customdata;
+        const position = Array.isArray(data) ? data[0] : data;
+        if (!Number.isInteger(position)) return none();
+        const of = [words === "words", Boolean(hideSpecial)];
+        const same = query && query.position === position && String(query.of) === String(of);
+        return same ? null : { position, of };
+      },
+    },
+  });
+
+  window.addEventListener("popstate", () => {
+    restoring = true;
+    window.dash_clientside.set_props("address", { data: { search: window.location.search, at: Date.now() } });
+  });
+
+  function moved(key) {
+    const match = HEAD.exec(grid.head);
+    if (!match) return null;
+    let layer = Number(match[1]);
+    let head = Number(match[2]);
+    if (key === "ArrowUp") layer -= 1;
+    else if (key === "ArrowDown") layer += 1;
+    else if (key === "ArrowLeft") head -= 1;
+    else if (key === "ArrowRight") head += 1;
+    else if (key === "Home") head = 0;
+    else if (key === "End") head = grid.heads - 1;
+    else return null;
+    const inside = layer >= 0 && layer < grid.layers && head >= 0 && head < grid.heads;
+    return inside ? `L${layer}H${head}` : grid.head;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      const button = document.getElementById("run-button");
+      if (button && !button.disabled) button.click();
+      event.preventDefault();
+      return;
+    }
+    if (event.target.id !== "head-map-frame") return;
+    const name = moved(event.key);
+    if (name === null) return;
+    event.preventDefault(); // no scrolling
+    if (name !== grid.head) {
+      grid.head = name;
+      window.dash_clientside.set_props("head", { value: name });
+    }
+  });
+
+  /* Figures are drawn by the server and need to know which theme Mantine has settled on. */
+  let theme = null;
+  function tellTheme() {
+    const scheme = document.documentElement.getAttribute("data-mantine-color-scheme");
+    if (!scheme || scheme === theme || !document.getElementById("stage")) return;
+    theme = scheme;
+    window.dash_clientside.set_props("theme", { data: scheme });
+  }
+  new MutationObserver(tellTheme).observe(document.documentElement, {
+    attributes: true,
+    attributeFilter: ["data-mantine-color-scheme"],
+    childList: true,
+    subtree: true,
+  });
+})();

@@ -1,0 +1,100 @@
+"""`attnlens serve`: the dashboard on a port of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from dashboards.config import DEFAULT_MODEL, DashboardConfig
+from dashboards.security import is_loopback, token_for
+from dashboards.server import bind, serve_app
+
+if TYPE_CHECKING:
+    from dash import Dash
+
+__all__ = ["serve"]
+
+INTERRUPTED = 130
+
+
+def serve(
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The sentence shown first.")] = None,
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", metavar="MODEL", help="The model shown first: embedded, a folder or a hub id."),
+    ] = DEFAULT_MODEL,
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen on; beyond this machine a token is asked for.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 8050,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option("--results", metavar="DIR", help="What `attnlens probe` wrote; may be repeated."),
+    ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option("--root", metavar="DIR", help="Open model folders below DIR from the page (default: here)."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="ATTNLENS_TOKEN", metavar="TOKEN", help="Ask every visitor for this secret."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="Also answer to this host name; may be repeated."),
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=1, metavar="N", help="Longest text that the page runs.")
+    ] = DashboardConfig.max_tokens,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = False,
+) -> int:
+    """Serve the dashboard until Ctrl+C: type a sentence, see every head, click one."""
+    from attnlens.cli import console
+
+    token = token_for(host, token)
+    with bind(host, port) as bound:
+        config = DashboardConfig(
+            model=model,
+            text=text,
+            results=tuple(results or ()),
+            roots=tuple(root or (Path.cwd(),)),
+            host=host,
+            allowed_hosts=tuple(allow_host or ()),
+            token=token,
+            port=bound.getsockname()[1],
+            max_tokens=max_tokens,
+        )
+        app = _app(config)
+        address = _address(config)
+        console.out(f"attnlens is at {address}  (Ctrl+C stops it)")
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(address)
+        serve_app(app, bound, config.max_upload_bytes)
+    return INTERRUPTED
+
+
+def _app(config: DashboardConfig) -> Dash:
+    """The app, with the first run captured while the browser still opens the page."""
+    from attnlens.cli import console
+
+    with console.status("starting the dashboard"):
+        from dashboards.app import create_app, warm_up
+
+        app = create_app(config)
+    warm_up(app)
+    return app
+
+
+def _address(config: DashboardConfig) -> str:
+    """What to type into a browser. An address that stands for all of the machine's is printed as this machine's own."""
+    host = config.host
+    if not is_loopback(host) and host in ("", "0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
+        host = "127.0.0.1"
+    host = f"[{host}]" if ":" in host else host
+    query = "?" + urlencode({"token": config.token}) if config.token else ""
+    return f"http://{host}:{config.port}/{query}"

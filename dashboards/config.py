@@ -1,0 +1,45 @@
+"""What the dashboard is started with: a model, a text, results, and the limits it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["DEFAULT_MODEL", "DashboardConfig"]
+
+DEFAULT_MODEL = "attnlens/tiny-bert"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashboardConfig:
+    """Settings of one dashboard; they do not change while it runs.
+
+    Attributes:
+        model: the model shown when the address names none.
+        text: the text shown when the address names none; None takes the model's first example.
+        results: folders (or `heads.json` files) with probe results that the page offers.
+        roots: folders below which a model folder may be opened from the page.
+        host: the address the server is bound to; it decides whether models and folders beyond the listed ones are open.
+        allowed_hosts: further host names under which the page may be asked for (a reverse proxy, a machine's name).
+        token: the secret that a visitor has to bring; None asks for none (loopback only).
+        port: the port the server is bound to; part of the cookie's name.
+        max_characters: longest text that is looked at.
+        max_tokens: longest text, in tokens of the model, that is run.
+        max_runs_bytes: memory that captured runs may take before the oldest are dropped.
+        max_lenses: models kept in memory at a time.
+        max_upload_bytes: largest request body, uploads included.
+    """
+
+    model: str = DEFAULT_MODEL
+    text: str | None = None
+    results: tuple[Path, ...] = ()
+    roots: tuple[Path, ...] = ()
+    host: str = "127.0.0.1"
+    allowed_hosts: tuple[str, ...] = ()
+    token: str | None = None
+    port: int = 8050
+    max_characters: int = 20_000
+    max_tokens: int = 512
+    max_runs_bytes: int = 256 * 2**20
+    max_lenses: int = 3
+    max_upload_bytes: int = 64 * 2**20

@@ -1,0 +1,79 @@
+"""What every callback is given: settings, models, runs and results of this server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attnlens.errors import ResultsError
+from dashboards.choices import Choice, ModelChoices
+from dashboards.config import DashboardConfig
+from dashboards.runs import RunRequest, RunStore
+from dashboards.shelf import Shelf
+
+if TYPE_CHECKING:
+    from attnlens.capture.run import Capture
+    from attnlens.models.lens import Lens
+    from attnlens.report.results import HeadResults
+
+__all__ = ["Desk"]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The server's side of the page; shared by all visitors and threads."""
+
+    config: DashboardConfig
+    choices: ModelChoices
+    runs: RunStore
+    shelf: Shelf
+
+    @classmethod
+    def of(cls, config: DashboardConfig) -> Desk:
+        """The desk that a configuration describes; loads no model yet."""
+        choices = ModelChoices(config, _listed())
+        runs = RunStore(
+            choices.loading(_load),
+            max_lenses=config.max_lenses,
+            max_bytes=config.max_runs_bytes,
+            max_characters=config.max_characters,
+            max_tokens=config.max_tokens,
+        )
+        return cls(config, choices, runs, Shelf(config.results))
+
+    def run(self, request: Mapping[str, Any]) -> Capture:
+        """The run that a page's store names.
+
+        Raises:
+            AttnlensError: it cannot be run.
+        """
+        return self.runs.open(RunRequest(str(request["model"]), str(request["text"])))
+
+    def results_for(self, run: Capture, name: str | None) -> tuple[HeadResults | None, str]:
+        """The results of this name and "", or None and why they cannot be put on this run's heads.
+
+        Nothing is lost where they cannot: the run is shown without labels.
+        """
+        if not name:
+            return None, ""
+        try:
+            results = self.shelf.open(name)
+            results.check_same_model(run.anatomy)
+        except ResultsError as error:
+            return None, str(error)
+        return results, ""
+
+
+def _listed() -> tuple[Choice, ...]:
+    """The embedded models, each with texts on which it shows something true."""
+    from attnlens.zoo.registry import embedded_models, example_texts
+
+    return tuple(Choice(model.name, model.description, example_texts(model.name)) for model in embedded_models())
+
+
+def _load(name: str) -> Lens:
+    """Open a model with no code and no pickle of its own."""
+    from attnlens.models.lens import load
+
+    return load(name, allow_pickle=False, trust_remote_code=False)

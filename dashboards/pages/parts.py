@@ -1,0 +1,92 @@
+"""Small pieces of layout that several parts of a page use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+
+from attnlens.report import figures
+
+if TYPE_CHECKING:
+    from attnlens.report.tables import Table
+
+__all__ = ["GRAPH_CONFIG", "aria", "card", "data_table", "field_label", "folded", "graph", "note", "with_loading"]
+
+GRAPH_CONFIG: Any = dict(figures.CONFIG)
+
+
+def aria(**values: str) -> dict[str, Any]:
+    """`aria-` attributes, which are no names that Python can spell: `**aria(label="Heads")`."""
+    return {f"aria-{name}": value for name, value in values.items()}
+
+
+def named(id: str | None) -> dict[str, Any]:
+    """`id=...` where there is one: Dash takes None for a value."""
+    return {} if id is None else {"id": id}
+
+
+def card(title: str, *children: Any, id: str | None = None, kind: str = "", actions: Any = None) -> html.Section:
+    """A titled panel."""
+    head = html.Header([html.H2(title, className="card-title"), actions], className="card-head")
+    return html.Section([head, *children], className=f"card {kind}".strip(), **aria(label=title), **named(id))
+
+
+def graph(id: str, label: str) -> html.Div:
+    """A figure with the project's settings, named for screen readers."""
+    picture = dcc.Graph(id=id, config=GRAPH_CONFIG, responsive=True, className="figure")
+    return html.Div(picture, role="img", **aria(label=label))
+
+
+def with_loading(child: Any) -> dcc.Loading:
+    """`child`, dimmed while it is being made, if that takes longer than one notices."""
+    return dcc.Loading(
+        child,
+        delay_show=400,
+        overlay_style={"visibility": "visible", "opacity": 0.45},
+        custom_spinner=dmc.Loader(type="dots", color="var(--al-accent)"),
+    )
+
+
+def note(text: str = "", *, id: str | None = None) -> html.P:
+    """One sentence under a figure or a field."""
+    return html.P(text, className="note", **named(id))
+
+
+def field_label(text: str, target: str) -> html.Label:
+    """The label of a field that brings none of its own."""
+    return html.Label(text, htmlFor=target, className="field-label")
+
+
+def folded(summary: str, *children: Any, id: str | None = None) -> html.Details:
+    """Children that show when asked for; with an `id`, `{id}-summary` counts the clicks that open and close it."""
+    content = html.Div(list(children), className="folded", **named(id))
+    return html.Details([html.Summary(summary, **named(id and f"{id}-summary")), content])
+
+
+def data_table(table: Table, *, caption: str = "") -> html.Div:
+    """A view's table, its first column naming the row."""
+    head = html.Thead(html.Tr([html.Th(column, scope="col") for column in table.columns]))
+    body = html.Tbody([_row(row) for row in table.rows])
+    title = [html.Caption(caption)] if caption else []
+    return html.Div(html.Table([*title, head, body], className="data"), className="table-frame", tabIndex=0)
+
+
+def _row(row: Sequence[Any]) -> html.Tr:
+    first, *rest = row
+    return html.Tr(
+        [html.Th(_cell(first), scope="row"), *(html.Td(_cell(value), className=_kind(value)) for value in rest)]
+    )
+
+
+def _kind(value: Any) -> str:
+    return "number" if isinstance(value, int | float) else ""
+
+
+def _cell(value: Any) -> str:
+    """A value as a reader wants it; what was not measured is a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

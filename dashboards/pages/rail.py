@@ -1,0 +1,119 @@
+"""The left rail: which model, which text, which probe result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+
+from dashboards import ids
+from dashboards.desk import Desk
+from dashboards.pages.parts import aria, note
+
+__all__ = ["example_buttons", "layout", "model_options", "result_options"]
+
+
+def layout(desk: Desk) -> html.Aside:
+    """The rail."""
+    return html.Aside([_form(desk), _results(desk)], className="rail", **aria(label="Model and text"))
+
+
+def model_options(desk: Desk) -> list[dict[str, Any]]:
+    """The picker's entries: the listed models, and one that opens a field for any other."""
+    listed = [{"value": choice.name, "label": choice.name} for choice in desk.choices.listed]
+    return [
+        {"group": "Listed", "items": listed},
+        {"group": "Other", "items": [{"value": ids.OTHER, "label": "a folder or hub id …"}]},
+    ]
+
+
+def result_options(desk: Desk, uploaded: str | None = None) -> list[dict[str, str]]:
+    """The results that can be put on the heads; the empty value is none."""
+    names = [*desk.shelf.names, *([uploaded] if uploaded else [])]
+    return [{"value": "", "label": "none"}, *({"value": name, "label": name} for name in names)]
+
+
+def example_buttons(desk: Desk, model: str) -> list[html.Button]:
+    """One button per example text of a model."""
+    return [
+        html.Button(
+            text, id={"type": ids.EXAMPLE, "index": index}, className="example", type="button", title="Run this text"
+        )
+        for index, text in enumerate(desk.choices.describe(model).examples)
+    ]
+
+
+def _form(desk: Desk) -> html.Section:
+    config = desk.config
+    return html.Section(
+        [
+            dmc.Select(
+                id=ids.MODEL,
+                label="Model",
+                data=model_options(desk),
+                value=config.model,
+                allowDeselect=False,
+                searchable=True,
+                maxDropdownHeight=360,
+                nothingFoundMessage="not listed: choose “a folder or hub id …”",
+                comboboxProps={"shadow": "md"},
+            ),
+            note(desk.choices.describe(config.model).description, id=ids.MODEL_NOTE),
+            dmc.TextInput(
+                id=ids.OTHER_MODEL,
+                label="Folder or hub id",
+                placeholder="models/my-bert or org/name",
+                debounce=False,
+                display="none",
+            ),
+            dmc.Textarea(
+                id=ids.TEXT,
+                label="Text",
+                autosize=True,
+                minRows=3,
+                maxRows=9,
+                placeholder="Type a sentence.",
+                spellCheck=False,
+            ),
+            html.Div(
+                [
+                    dmc.Button("Run", id=ids.RUN_BUTTON, className="run", **aria(keyshortcuts="Control+Enter")),
+                    html.Span([dmc.Kbd("Ctrl", size="xs"), " + ", dmc.Kbd("Enter", size="xs")], className="shortcut"),
+                ],
+                className="run-row",
+            ),
+            html.Div(
+                [html.H2("Examples", className="rail-title"), html.Div(id=ids.EXAMPLES, className="examples")],
+                className="example-box",
+            ),
+        ],
+        className="rail-part",
+    )
+
+
+def _results(desk: Desk) -> html.Section:
+    upload = dcc.Upload(
+        html.Button("Load a heads.json …", type="button", className="plain-button"),
+        id=ids.UPLOAD,
+        accept=".json,application/json",
+        max_size=desk.config.max_upload_bytes // 2,
+        className="upload",
+    )
+    return html.Section(
+        [
+            dmc.Select(
+                id=ids.RESULTS,
+                label="Labels from a probe result",
+                data=result_options(desk),
+                value="",
+                allowDeselect=False,
+                comboboxProps={"shadow": "md"},
+            ),
+            upload,
+            note(
+                "attnlens probe writes it; each head then carries its labels and their evidence.", id=ids.RESULTS_NOTE
+            ),
+        ],
+        className="rail-part",
+    )

@@ -1,0 +1,82 @@
+"""What the visitor looks at, as a value and as the query part of the page's address."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from urllib.parse import parse_qsl, urlencode
+
+__all__ = ["TABS", "ViewState"]
+
+TABS = ("links", "matrix", "classic")
+_FLAGS = {"words", "hide_special"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewState:
+    """One view of the heads page; `read` and `query` are inverse to each other.
+
+    Attributes:
+        model: name of the model.
+        text: the sentence.
+        head: printed address of the selected head, `L3H1`; empty takes the first.
+        metric: key of the number that colours the head map.
+        words: words instead of the model's pieces.
+        hide_special: leave `[CLS]`, `[SEP]`, `<s>` and their like out.
+        threshold: weakest link that is drawn, a weight from 0 to 1.
+        query: the token (or word) whose links alone are drawn, by position; None draws all.
+        tab: the way the head is shown, one of `TABS`.
+        results: name of the probe result in use; empty for none.
+    """
+
+    model: str = ""
+    text: str = ""
+    head: str = ""
+    metric: str = "entropy"
+    words: bool = False
+    hide_special: bool = False
+    threshold: float = 0.1
+    query: int | None = None
+    tab: str = "links"
+    results: str = ""
+
+    def query_string(self) -> str:
+        """`?model=...&text=...`: every field that differs from a plain view, in a fixed order."""
+        pairs = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                pairs.append((field.name, str(int(value)) if field.name in _FLAGS else str(value)))
+        return "?" + urlencode(pairs) if pairs else ""
+
+    @classmethod
+    def read(cls, search: str) -> ViewState:
+        """The view that an address asks for; what cannot be read (a stale link) falls back to the default."""
+        given = dict(parse_qsl(search.removeprefix("?"), keep_blank_values=True))
+        state = cls(
+            model=given.get("model", ""),
+            text=given.get("text", ""),
+            head=given.get("head", ""),
+            metric=given.get("metric", cls.metric),
+            words=given.get("words") == "1",
+            hide_special=given.get("hide_special") == "1",
+            results=given.get("results", ""),
+        )
+        return replace(
+            state,
+            threshold=_share(given.get("threshold", ""), cls.threshold),
+            query=_position(given.get("query", "")),
+            tab=given["tab"] if given.get("tab") in TABS else cls.tab,
+        )
+
+
+def _share(text: str, default: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return default
+    return value if math.isfinite(value) and 0 <= value <= 1 else default
+
+
+def _position(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else None
