@@ -1,0 +1,94 @@
+"""What the project's own texts say is so: commands, options, targets and links exist, and no machine shows through."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+
+# Written in parts, so that this file does not contain what it looks for.
+FOLDERS = re.compile(rb"(?<![\w.~}-])/(?:" + b"|".join([b"root", b"home", b"Users", b"work", b"tmp"]) + rb")/")
+HOSTS = [b"pypi" + b".org", b"python" + b"hosted.org", b"download.pytorch.org"]
+
+
+def console_lines(page: Path) -> list[str]:
+    """Commands in the page's fenced blocks: lines of `console`, `sh` and `bash` blocks, prompts removed."""
+    blocks = re.findall(r"^```(?:console|sh|bash|shell)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ").strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def commands_of(program: str) -> list[tuple[str, list[str]]]:
+    found = []
+    for page in PAGES:
+        for line in console_lines(page):
+            words = shlex.split(line, comments=True)
+            if words and words[0] == program:
+                found.append((f"{page.name}: {line}", words[1:]))
+    return found
+
+
+@pytest.mark.parametrize(("where", "words"), commands_of("attnlens"))
+def test_commands_in_the_documents_exist_with_their_options(where, words):
+    from attnlens.cli.run import application
+
+    commands = application().commands
+    if words[0].startswith("-"):
+        return
+    assert words[0] in commands, where
+    known = {
+        option for parameter in commands[words[0]].params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    used = {word.split("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
+
+    assert used <= known | {"--help", "-h", "--traceback"}, where
+
+
+@pytest.mark.parametrize(("where", "words"), commands_of("make"))
+def test_make_targets_in_the_documents_exist(where, words):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+
+    assert {word for word in words if "=" not in word} <= targets, where
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"", page.read_text(encoding="utf-8"))
+    targets = [link.split("#")[0] for pair in links for link in pair if link]
+    relative = [target for target in targets if target and "://" not in target and not target.startswith("mailto:")]
+
+    assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+def project_files() -> list[Path]:
+    if shutil.which("git") and (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+        return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    return [
+        path
+        for top in ("attnlens", "probes", "dashboards", "tests")
+        for path in (ROOT / top).rglob("*.*")
+        if path.is_file()
+    ]
+
+
+def test_no_file_names_a_folder_of_some_machine_or_a_package_host():
+    found = []
+    for path in project_files():
+        content = path.read_bytes()
+        found += [f"{path.relative_to(ROOT)}: {match[0].decode()}" for match in FOLDERS.finditer(content)]
+        found += [f"{path.relative_to(ROOT)}: {host.decode()}" for host in HOSTS if host in content]
+
+    assert found == []
+
+
+def test_the_search_for_machine_folders_finds_one():
+    assert FOLDERS.search(b"see " + b"/" + b"home" + b"/me/x")
+    assert not FOLDERS.search(b"src/homework/x")
