@@ -1,0 +1,282 @@
+"""Probe results (`heads.json`, schema `attnlens.heads/1`) as typed, frozen objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attnlens.errors import ResultsError
+from attnlens.heads import Head
+from attnlens.models.anatomy import Anatomy
+from attnlens.report.palette import category_of
+
+__all__ = [
+    "Example",
+    "HeadResult",
+    "HeadResults",
+    "Label",
+    "Relation",
+    "load_results",
+    "parse_results",
+]
+
+SCHEMA = "attnlens.heads/1"
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query of a sentence: what the probe expected, and what the head did.
+
+    Attributes:
+        tokens: the sentence's words or tokens.
+        query: index of the one that attends.
+        target: index of the one that the label expects.
+        argmax: index of the one that got the largest weight.
+        weight: on the target, 0 to 1.
+        hit: the target got the largest weight.
+    """
+
+    tokens: tuple[str, ...]
+    query: int
+    target: int
+    argmax: int
+    weight: float
+    hit: bool
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a head was found to do, with the evidence; `failed` names the condition that a weak one missed."""
+
+    label: str
+    family: str
+    relation: str | None
+    direction: str | None
+    text: str
+    score: float
+    ci: tuple[float, float] | None
+    baseline: float | None
+    baseline_name: str | None
+    n: int
+    q: float | None
+    selectivity: float | None
+    target_mass: float | None
+    confidence: float | None
+    reach: float | None
+    examples: tuple[Example, ...]
+    failed: str | None = None
+
+    @property
+    def category(self) -> str:
+        """Key of `palette.CATEGORIES`."""
+        return category_of(self.label, self.family)
+
+    @property
+    def name(self) -> str:
+        """The label with its direction in words, where it has one."""
+        direction = {"d2h": "dependent to head", "h2d": "head to dependent"}.get(self.direction or "", "")
+        return f"{self.label} ({direction})" if direction and direction not in self.label else self.label
+
+
+@dataclass(frozen=True)
+class HeadResult:
+    """One head: its labels, those it nearly got, and its mean metrics over the corpus."""
+
+    head: Head
+    primary: str | None
+    labels: tuple[Label, ...]
+    weak: tuple[Label, ...]
+    metrics: Mapping[str, float | None]
+
+    @property
+    def primary_label(self) -> Label | None:
+        """The label that colours the head."""
+        named = [label for label in self.labels if label.label == self.primary]
+        return next(iter([*named, *self.labels]), None)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """The best head for one relation, beside what a rule without a head reaches."""
+
+    family: str
+    relation: str
+    direction: str | None
+    best_head: Head | None
+    select_score: float | None
+    score: float | None
+    ci: tuple[float, float] | None
+    n: int
+    reach: float | None
+    chance: float | None
+    baseline: float | None
+    baseline_name: str | None
+    selectivity: float | None
+    target_mass: float | None
+    q: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class HeadResults:
+    """Everything that a probe run says about the heads of one model on one corpus.
+
+    Attributes:
+        anatomy: of the model.
+        corpus, scope, versions: as in the file, JSON values.
+        heads: every head of the model, layer by layer.
+        relations: every relation that was tried.
+    """
+
+    anatomy: Anatomy
+    corpus: Mapping[str, Any]
+    scope: Mapping[str, Any]
+    versions: Mapping[str, str]
+    heads: tuple[HeadResult, ...]
+    relations: tuple[Relation, ...]
+
+    @cached_property
+    def by_head(self) -> Mapping[Head, HeadResult]:
+        """Head -> what was found."""
+        return {result.head: result for result in self.heads}
+
+    @property
+    def labelled(self) -> tuple[HeadResult, ...]:
+        """Heads with at least one label, in the model's order."""
+        return tuple(result for result in self.heads if result.labels)
+
+    def of(self, head: Head | str | tuple[int, int]) -> HeadResult:
+        """What was found about one head.
+
+        Raises:
+            HeadAddressError: the model has no such head.
+        """
+        head = Head.parse(head).within(self.anatomy.n_layers, self.anatomy.n_heads)
+        return self.by_head.get(head) or HeadResult(head, None, (), (), {})
+
+    def check_same_model(self, anatomy: Anatomy) -> None:
+        """Refuse to put these labels on another model's heads.
+
+        Raises:
+            ResultsError: the weights differ, or, where a hash is missing, name or size do.
+        """
+        mine = self.anatomy
+        if mine.weights_sha256 and anatomy.weights_sha256:
+            same = mine.weights_sha256 == anatomy.weights_sha256
+        else:
+            names = mine.model, mine.n_layers, mine.n_heads
+            same = names == (anatomy.model, anatomy.n_layers, anatomy.n_heads)
+        if not same:
+            raise ResultsError(
+                f"the labels are of {mine.model} ({mine.n_layers} x {mine.n_heads} heads), the text was run "
+                f"through {anatomy.model} ({anatomy.n_layers} x {anatomy.n_heads}); probe that model first."
+            )
+
+
+def load_results(path: str | Path) -> HeadResults:
+    """Read `heads.json`, or the one in a folder that `attnlens probe -o` wrote.
+
+    Raises:
+        ResultsError: no such file or folder, not JSON, another schema or version, or a part is missing.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ResultsError(f"{path} does not exist; give the folder that attnlens probe -o wrote.")
+    file = path / "heads.json" if path.is_dir() else path
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError(f"{path} holds no heads.json; give a folder that attnlens probe -o wrote.") from None
+    except OSError as error:
+        raise ResultsError(f"cannot read {file}: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise ResultsError(f"{file} is not JSON ({error}); write it again with attnlens probe.") from None
+    try:
+        return parse_results(document)
+    except ResultsError as error:
+        raise ResultsError(f"{file}: {error}") from None
+
+
+def parse_results(document: Any) -> HeadResults:
+    """Typed results from a decoded `heads.json`.
+
+    Raises:
+        ResultsError: another schema or version, or a part is missing or of the wrong type.
+    """
+    _check_schema(document)
+    try:
+        return HeadResults(
+            anatomy=Anatomy.from_json(document["model"]),
+            corpus=document["corpus"],
+            scope=document["scope"],
+            versions=document["versions"],
+            heads=tuple(_head(part) for part in document["heads"]),
+            relations=tuple(_relation(part) for part in document["relations"]),
+        )
+    except KeyError as error:
+        raise ResultsError(f"{error} is missing; write the results again with attnlens probe.") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ResultsError(f"not as {SCHEMA} says ({error}); write it again with attnlens probe.") from None
+
+
+def _check_schema(document: Any) -> None:
+    found = document.get("schema") if isinstance(document, Mapping) else None
+    if found != SCHEMA:
+        family, _, version = str(found).rpartition("/")
+        if family == SCHEMA.rpartition("/")[0] and version.isdigit():
+            raise ResultsError(f"written as {found}, this attnlens reads {SCHEMA}: upgrade attnlens.")
+        raise ResultsError(f"not probe results: expected schema {SCHEMA!r}, found {found!r}.")
+    schema = files("attnlens.report").joinpath("schema", "heads-1.json")
+    if not schema.is_file():
+        return
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    errors = Draft202012Validator(json.loads(schema.read_text(encoding="utf-8"))).iter_errors(document)
+    if (error := best_match(errors)) is not None:
+        message = error.message if len(error.message) <= 160 else f"{error.message[:160]}..."
+        raise ResultsError(f"not as {SCHEMA} says, at {error.json_path}: {message}")
+
+
+def _head(part: Mapping[str, Any]) -> HeadResult:
+    return HeadResult(
+        head=Head.parse(part["head"]),
+        primary=part["primary"],
+        labels=tuple(_label(label) for label in part["labels"]),
+        weak=tuple(_label(label) for label in part["weak"]),
+        metrics=part["metrics"],
+    )
+
+
+def _label(part: Mapping[str, Any]) -> Label:
+    known = {name: part[name] for name in Label.__dataclass_fields__ if name != "failed"}
+    parsed = {"ci": _pair(part["ci"]), "examples": tuple(_example(example) for example in part["examples"])}
+    return Label(**known | parsed, failed=part.get("failed"))
+
+
+def _example(part: Mapping[str, Any]) -> Example:
+    known = {name: part[name] for name in Example.__dataclass_fields__}
+    return Example(**known | {"tokens": tuple(part["tokens"])})
+
+
+def _relation(part: Mapping[str, Any]) -> Relation:
+    known = {name: part[name] for name in Relation.__dataclass_fields__}
+    return Relation(**known | {"ci": _pair(part["ci"]), "best_head": _optional(Head.parse, part["best_head"])})
+
+
+def _optional(read: Callable[[Any], Part], value: Any) -> Part | None:
+    return None if value is None else read(value)
+
+
+def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
+    if values is None or values[0] is None:
+        return None
+    low, high = values
+    return (low, high)

@@ -1,0 +1,55 @@
+"""The numbers behind a picture: a table with named columns, and how numbers are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["Cell", "Table", "count", "number", "share"]
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns; None is "not measured".
+
+    Attributes:
+        caption: one sentence, plain text.
+        columns: names, with the unit where a number has one.
+        rows: one cell per column; numbers are numbers, not text.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """`value` with a fixed number of decimals; an en dash where nothing was measured.
+
+    >>> number(0.12345, 4), number(None), number(float("nan"))
+    ('0.1235', '–', '–')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def share(value: float | None, digits: int = 0) -> str:
+    """A share as a percentage.
+
+    >>> share(0.724), share(None)
+    ('72 %', '–')
+    """
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> count(1, "head"), count(1200, "head")
+    ('1 head', '1,200 heads')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
