@@ -1,9 +1,10 @@
-"""Points of the residual stream, read by hooks that live as long as one block."""
+"""Points of the residual stream, read by hooks that live as long as one block and listen to its thread only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ PER_LAYER = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 ONCE = ("embed", "final")
 
 Points = dict[str, list[Tensor]]
+
+# Hooks belong to the model, which other threads may run at the same time: a hook listens only to its own block.
+_listening: ContextVar[Points | None] = ContextVar("attnlens_listening", default=None)
 
 
 @contextmanager
@@ -43,13 +47,15 @@ def recording_residuals(
     with ExitStack() as hooks:
         for point in points:
             for module, side in _places(model, layers, wiring, point):
-                hook = _input_hook(kept[point]) if side == "input" else _output_hook(kept[point])
+                hook = _input_hook(kept, point) if side == "input" else _output_hook(kept, point)
                 register = (
                     module.register_forward_pre_hook(hook, with_kwargs=True)
                     if side == "input"
                     else module.register_forward_hook(hook)
                 )
                 hooks.callback(register.remove)
+        before = _listening.set(kept)
+        hooks.callback(_listening.reset, before)
         yield kept
 
 
@@ -73,16 +79,18 @@ def _places(
     return [(layer.get_submodule(name), side) for layer in layers]
 
 
-def _input_hook(kept: list[Tensor]) -> Any:
+def _input_hook(kept: Points, point: str) -> Any:
     def record(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        kept.append(_hidden(args if args else kwargs.get("hidden_states")))
+        if _listening.get() is kept:
+            kept[point].append(_hidden(args if args else kwargs.get("hidden_states")))
 
     return record
 
 
-def _output_hook(kept: list[Tensor]) -> Any:
+def _output_hook(kept: Points, point: str) -> Any:
     def record(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        kept.append(_hidden(output))
+        if _listening.get() is kept:
+            kept[point].append(_hidden(output))
 
     return record
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
@@ -78,6 +78,7 @@ class AttentionCall:
         return output
 
 
+@runtime_checkable
 class Recorder(Protocol):
     """Receives every attention call of one block; `eager` tells which kind of mask it needs."""
 

@@ -123,7 +123,7 @@ def _finite(own: Tensor) -> Check:
 
 
 def _calls(tapped: PatternRecorder, layers: Sequence[nn.Module]) -> Check:
-    calls, expected = len(tapped.layers), len(layers)
+    calls, expected = float(len(tapped.layers)), float(len(layers))
     return Check("calls", calls, expected, calls == expected, "attention calls captured, one per layer (exactly)")
 
 
@@ -138,10 +138,10 @@ def _batched(tapped: PatternRecorder) -> tuple[list[Tensor], list[Tensor]]:
     longest = max(_LENGTHS)
     patterns, seen = [], []
     for layer in tapped.layers:
-        whole = torch.zeros(len(layer), layer[0].n_heads, longest, longest)
-        for row, pattern in enumerate(layer):
-            n = pattern.visible().shape[0]
-            whole[row, :, :n, :n] = pattern.weights()
+        weights = [pattern.weights() for pattern in layer]
+        whole = weights[0].new_zeros(len(layer), layer[0].n_heads, longest, longest)
+        for row, own in enumerate(weights):
+            whole[row, :, : own.shape[1], : own.shape[2]] = own
         patterns.append(whole)
         seen.append(layer[0].visible())
     return patterns, seen
