@@ -205,7 +205,7 @@ def _finish(figure: go.Figure, view: PatternView, note: str, colours: Theme) -> 
             _words(note, 0.5, "center", colours, below=True),
         ],
     )
-    figure.update_xaxes(range=[0, 1], visible=False, fixedrange=True)
+    figure.update_xaxes(range=[-_APART, 1 + _APART], visible=False, fixedrange=True)
     figure.update_yaxes(range=[n - 0.5, -0.5], visible=False, fixedrange=True)
 
 
