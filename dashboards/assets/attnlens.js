@@ -56,9 +56,9 @@
       },
 
       followToken(click, query, words, hideSpecial) {
-        const data = click && click.points && click.points[0] && click.points[0].customdata;
-        const position = Array.isArray(data) ? data[0] : data;
-        if (!Number.isInteger(position)) return none();
+        const point = click && click.points && click.points[0];
+        const position = point ? point.customdata : null;
+        if (!Number.isInteger(position) || point.x > 0.5) return none(); // the left column attends
         const of = [words === "words", Boolean(hideSpecial)];
         const same = query && query.position === position && String(query.of) === String(of);
         return same ? null : { position, of };

@@ -47,7 +47,7 @@ def evidence(results: HeadResults | None, head: str, theme: str) -> list[Any]:
         )
     if found.labels or found.weak:
         forest = figures.forest(results, head, theme=theme)
-        picture = dcc.Graph(figure=forest, config=GRAPH_CONFIG, responsive=True, className="forest")
+        picture = dcc.Graph(figure=forest, config=GRAPH_CONFIG, className="forest")
         parts.append(html.Div(picture, role="img", **aria(label=f"Scores of {head} beside their baselines")))
     if found.weak:
         parts.append(

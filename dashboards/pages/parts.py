@@ -9,6 +9,7 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from attnlens.report import figures
+from attnlens.report.tables import number
 
 if TYPE_CHECKING:
     from attnlens.report.tables import Table
@@ -36,7 +37,7 @@ def card(title: str, *children: Any, id: str | None = None, kind: str = "", acti
 
 def graph(id: str, label: str) -> html.Div:
     """A figure with the project's settings, named for screen readers."""
-    picture = dcc.Graph(id=id, config=GRAPH_CONFIG, responsive=True, className="figure")
+    picture = dcc.Graph(id=id, config=GRAPH_CONFIG, className="figure")
     return html.Div(picture, role="img", **aria(label=label))
 
 
@@ -66,12 +67,19 @@ def folded(summary: str, *children: Any, id: str | None = None) -> html.Details:
     return html.Details([html.Summary(summary, **named(id and f"{id}-summary")), content])
 
 
-def data_table(table: Table, *, caption: str = "") -> html.Div:
-    """A view's table, its first column naming the row."""
-    head = html.Thead(html.Tr([html.Th(column, scope="col") for column in table.columns]))
+def data_table(table: Table) -> html.Div:
+    """A view's table, its first column naming the row; the view's caption stands beside it already."""
+    kinds = [_kind(value) for value in table.rows[0]] if table.rows else [""] * len(table.columns)
+    names = [html.Th(name, scope="col", className=kind) for name, kind in zip(table.columns, kinds, strict=True)]
+    head = html.Thead(html.Tr(names))
     body = html.Tbody([_row(row) for row in table.rows])
-    title = [html.Caption(caption)] if caption else []
-    return html.Div(html.Table([*title, head, body], className="data"), className="table-frame", tabIndex=0)
+    return html.Div(
+        html.Table([head, body], className="data"),
+        className="table-frame",
+        tabIndex=0,
+        role="region",
+        **aria(label=table.caption),
+    )
 
 
 def _row(row: Sequence[Any]) -> html.Tr:
@@ -87,6 +95,4 @@ def _kind(value: Any) -> str:
 
 def _cell(value: Any) -> str:
     """A value as a reader wants it; what was not measured is a dash."""
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return number(value, 4) if value is None or isinstance(value, float) else str(value)

@@ -28,12 +28,20 @@ def layout() -> html.Main:
         withCloseButton=True,
         closeButtonLabel="Dismiss",
     )
+    left = [_map_card(), card("Strongest links", html.Div(id=ids.STRONGEST), kind="strongest-card")]
+    right = [_head_card(), card("What is known about this head", html.Div(id=ids.EVIDENCE), kind="evidence-card")]
     return html.Main(
         [
-            html.Div(notice, role="alert", **aria(live="assertive")),
+            html.Div(notice, role="alert", className="notice"),
             html.Div(_status(), className="stage-head"),
+            _empty(),
             html.Div(
-                [_empty(), html.Div([_map_card(), _head_card()], className="pair"), _lower()], className="stage-body"
+                [
+                    html.Div(left, className="column"),
+                    html.Div(right, className="column"),
+                    card("The model", html.Div(id=ids.MODEL_CARD), kind="model-card"),
+                ],
+                className="cards",
             ),
         ],
         id=ids.STAGE,
@@ -190,15 +198,4 @@ def _matrix() -> html.Div:
             note(id=ids.MATRIX_CAPTION),
             folded("The numbers as a table", id=ids.MATRIX_TABLE),
         ]
-    )
-
-
-def _lower() -> html.Div:
-    return html.Div(
-        [
-            card("Strongest links", html.Div(id=ids.STRONGEST), kind="strongest-card"),
-            card("What is known about this head", html.Div(id=ids.EVIDENCE), kind="evidence-card"),
-            card("The model", html.Div(id=ids.MODEL_CARD), kind="model-card"),
-        ],
-        className="lower",
     )
