@@ -79,7 +79,9 @@ def capture(
     allow_pickle: AllowPickle = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Run sentences and keep every head's attention as .attn files, which need no model to be read.
+    """Run sentences and keep every head's attention as files.
+
+    A .attn file holds one run and needs no model to be read.
 
     With -i, OUT is a folder that gets one file per sentence, named by its line (0001.attn, 0002.attn, ...), or,
     where the file holds a single sentence, one file whose name ends in .attn. All files are written, or none.

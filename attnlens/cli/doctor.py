@@ -34,9 +34,9 @@ def doctor(
     allow_pickle: AllowPickle = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Print versions and settings; with -m, whether that model's capture is exact, check by check.
+    """Print versions; with -m, whether a model's capture is exact.
 
-    Exits with 1 when the model is refused.
+    The self-check is printed figure by figure. Exits with 1 when the model is refused, and says why.
     """
     here = _environment()
     anatomy, refusal = None, None

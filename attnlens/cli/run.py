@@ -55,24 +55,22 @@ def application() -> Any:
     return group
 
 
+def _print_version(asked: bool) -> bool:
+    if asked:
+        console.out(f"attnlens {__version__}")
+        raise typer.Exit
+    return asked
+
+
 def _global_options(
     _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version and exit.", callback=lambda on: _print_version(on), is_eager=True
-        ),
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     _traceback: Annotated[
         bool, typer.Option("--traceback", help="After an error, show where it happened (or ATTNLENS_TRACEBACK=1).")
     ] = False,
 ) -> None:
     """What does this attention head do, and how do we know?"""
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        console.out(f"attnlens {__version__}")
-        raise typer.Exit
 
 
 def _take_traceback(words: list[str]) -> tuple[list[str], bool]:

@@ -38,7 +38,7 @@ def show(
     allow_pickle: AllowPickle = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Show one sentence in the terminal: the layer x head map and the heads that stand out, or one head's map."""
+    """Show a sentence: the heads that stand out, or one head's map."""
     from attnlens.heads import Head
 
     sentence = read_text(text)

