@@ -32,7 +32,7 @@ class Head:
         return f"{self.stack}L{self.layer}H{self.head}"
 
     @classmethod
-    def parse(cls, address: str | tuple[int, int] | Head) -> Head:
+    def parse(cls, address: object) -> Head:
         """Read `L5H1` (any case, with `E`, `D` or `X` in front), `5.1`, `5:1`, `(5, 1)` or a `Head`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The ways of recording a forward pass: lazily, exactly, or putting a given pattern in the place of the model's own."""
+"""What a forward pass can be sent through: lazy and exact recording, a given pattern in place of the model's, gates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnlens.capture.patterns import DensePattern, LazyPattern, Pattern
 from attnlens.capture.tap import AttentionCall
 from attnlens.errors import CaptureError, UnsupportedModelError
 
-__all__ = ["ExactRecorder", "LazyRecorder", "PatternRecorder", "ReplayRecorder"]
+__all__ = ["ExactRecorder", "GateRecorder", "LazyRecorder", "PatternRecorder", "ReplayRecorder"]
 
 _UNKNOWN_TERMS = ("softcap", "position_bias", "s_aux")
 
@@ -119,6 +119,23 @@ class ReplayRecorder:
         self._calls += 1
         value = call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], dim=1)
         return (pattern @ value).transpose(1, 2).contiguous(), pattern
+
+
+class GateRecorder:
+    """Scales what each head passes on by a gate: 1 leaves the model as it is, 0 silences the head; differentiable."""
+
+    eager = False
+
+    def __init__(self, gates: Float[Tensor, "batch layer head"]) -> None:
+        """`gates`: one factor per head, for each row of the batch."""
+        self._gates = gates
+        self._calls = 0
+
+    def on_attention(self, call: AttentionCall) -> tuple[Tensor, None]:
+        """SDPA, then the layer's gates on its output."""
+        gates = self._gates[:, self._calls].to(call.value)
+        self._calls += 1
+        return call.run_sdpa() * gates[:, None, :, None], None
 
 
 def _own(tensor: Tensor) -> Tensor:

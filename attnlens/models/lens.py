@@ -17,7 +17,9 @@ from attnlens.capture.residual import ONCE, PER_LAYER, recording_residuals
 from attnlens.capture.run import Capture
 from attnlens.capture.tap import needs_eager, recording
 from attnlens.errors import CaptureError, TextError, UnsupportedModelError, UsageError
+from attnlens.measures.attribution import HeadAttribution
 from attnlens.models.anatomy import Anatomy
+from attnlens.models.contributions import explain_logit
 from attnlens.models.encode import EncodedText, Text, encode, pad
 from attnlens.models.families import attention_layers, position_scheme, vocabulary_size, wiring_of
 from attnlens.models.loading import LoadedModel, load_pretrained
@@ -170,6 +172,33 @@ class Lens:
                 if progress is not None:
                     progress(done, len(texts))
             yield from (runs.pop(i) for i in range(len(encoded)))
+
+    def attribute_heads(
+        self,
+        text: Text,
+        target: str | None = None,
+        *,
+        against: str | None = None,
+        position: int = -1,
+        steps: int = 64,
+    ) -> HeadAttribution:
+        """How much each head contributes to the logit of a token, by integrated gradients over gates (captum).
+
+        Args:
+            text: the text.
+            target: the token to explain, as the tokenizer spells it in running text; None takes the model's first choice.
+            against: explain the difference to this token's logit instead ("is" against "are").
+            position: token whose output is read, from the end if negative.
+            steps: points of the integration.
+
+        Raises:
+            CaptureError: the model has no language-model head.
+            UsageError: a position outside the text, or a target that is not one token.
+        """
+        encoded = encode(self.tokenizer, text)
+        self._check_length(encoded)
+        heads = (self.anatomy.n_layers, self.anatomy.n_heads)
+        return explain_logit(self.model, self.tokenizer, encoded, heads, target, against, position, steps)
 
     def n_tokens(self, text: Text, *, bos: bool | None = None) -> int:
         """How many tokens `text` becomes, special ones included."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -24,7 +25,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from attnlens.capture.tokens import printable
-from attnlens.errors import ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError, UsageError
+from attnlens.errors import AttnlensError, ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError, UsageError
 from attnlens.zoo.registry import find_embedded
 
 __all__ = ["LoadedModel", "load_pretrained"]
@@ -64,7 +65,7 @@ def load_pretrained(
     where = str(folder or name)
     if folder is not None:
         _check_folder(name, folder, allow_pickle)
-    config = _config(name, where, trust_remote_code)
+    config = _config(name, folder, trust_remote_code)
     options: dict[str, Any] = {} if dtype is None else {"dtype": _dtype(dtype)}
     try:
         with _quiet():
@@ -73,10 +74,10 @@ def load_pretrained(
                 use_safetensors=None if allow_pickle else True, weights_only=True, **options,
             )  # fmt: skip
     except OSError as error:
-        if "safetensors" in str(error):
+        if folder is None and "safetensors" in str(error):
             raise UnsafeWeightsError(_pickle_refusal(name)) from error
-        raise ModelNotFoundError(_not_found(name, error)) from error
-    except (ValueError, RuntimeError) as error:
+        raise _unreadable(name, folder, error) from error
+    except (ValueError, RuntimeError, SafetensorError) as error:
         raise UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}") from error
     _refuse_missing_weights(name, report)
     tokenizer = _tokenizer(name, where, trust_remote_code)
@@ -140,11 +141,11 @@ def _pickle_refusal(name: str) -> str:
     )
 
 
-def _config(name: str, where: str, trust_remote_code: bool) -> PretrainedConfig:
+def _config(name: str, folder: Path | None, trust_remote_code: bool) -> PretrainedConfig:
     try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(str(folder or name), trust_remote_code=trust_remote_code)
     except OSError as error:
-        raise ModelNotFoundError(_not_found(name, error)) from error
+        raise _unreadable(name, folder, error) from error
     except ValueError as error:
         if "trust_remote_code" in str(error):
             raise UnsafeWeightsError(
@@ -209,10 +210,15 @@ def _hash(folder: Path | None) -> str | None:
     return digest.hexdigest()
 
 
-def _not_found(name: str, error: Exception) -> str:
+def _unreadable(name: str, folder: Path | None, error: OSError) -> AttnlensError:
+    """A folder that is there is damaged; anything else is not there."""
+    if folder is not None:
+        return UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}")
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
     why = "the hub is switched off (HF_HUB_OFFLINE) and it is not in the local cache" if offline else _first_line(error)
-    return f"no model {printable(name)!r}: it is neither embedded (see `attnlens models`) nor a folder here, and {why}."
+    return ModelNotFoundError(
+        f"no model {printable(name)!r}: it is neither embedded (see `attnlens models`) nor a folder here, and {why}."
+    )
 
 
 def _first_line(error: BaseException) -> str:

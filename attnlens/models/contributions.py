@@ -1,0 +1,75 @@
+"""The contribution of every head to one logit of a running model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attnlens.capture.recorders import GateRecorder
+from attnlens.capture.tap import recording
+from attnlens.capture.tokens import printable
+from attnlens.errors import CaptureError, UsageError
+from attnlens.measures.attribution import HeadAttribution, attribute_to_gates
+from attnlens.models.encode import EncodedText, pad
+from attnlens.models.selfcheck import without_cache
+
+__all__ = ["explain_logit"]
+
+
+def explain_logit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: EncodedText,
+    heads: tuple[int, int],
+    target: str | None,
+    against: str | None,
+    position: int,
+    steps: int,
+) -> HeadAttribution:
+    """Integrated gradients over head gates of the logit of `target` (minus that of `against`) at `position`.
+
+    `Lens.attribute_heads` tells what the arguments mean; `heads` is (number of layers, heads per layer).
+
+    Raises:
+        CaptureError: the model has no language-model head.
+        UsageError: a position outside the text, or a target that is not one token.
+    """
+    if model.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
+        raise CaptureError(f"{type(model).__name__} has no language-model head, so there is no logit to explain.")
+    if not -len(text.tokens) <= position < len(text.tokens):
+        raise UsageError(f"position {position} is outside the {len(text.tokens)} tokens of the text.")
+    batch = pad(model, [text], tokenizer.pad_token_id or 0)
+
+    def logits(gates: Tensor) -> Tensor:
+        rows = {name: values.expand(gates.shape[0], -1) for name, values in batch.items()}
+        with recording(model, GateRecorder(gates)):
+            output: Tensor = model(**rows, **without_cache(model)).logits[:, position]
+        return output
+
+    with torch.no_grad():
+        first_choice = int(logits(torch.ones(1, *heads))[0].argmax())
+    chosen = first_choice if target is None else _single_token(tokenizer, target)
+    other = None if against is None else _single_token(tokenizer, against)
+
+    def score(gates: Tensor) -> Tensor:
+        values = logits(gates)
+        return values[:, chosen] if other is None else values[:, chosen] - values[:, other]
+
+    name = f"logit of {_shown(tokenizer, chosen)}"
+    if other is not None:
+        name = f"{name} minus logit of {_shown(tokenizer, other)}"
+    return attribute_to_gates(score, *heads, name=f"{name} at {text.tokens[position].label!r}", steps=steps)
+
+
+def _single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """The id of a token by its spelling in running text (with the space before it, where the tokenizer has one)."""
+    for spelling in (f" {text}", text):
+        ids = tokenizer(spelling, add_special_tokens=False)["input_ids"]
+        if len(ids) == 1:
+            return int(ids[0])
+    raise UsageError(f"{text!r} is not one token of this model; choose a word that is.")
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    return repr(printable(str(tokenizer.decode([token])).strip()))
