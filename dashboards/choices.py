@@ -70,7 +70,7 @@ class ModelChoices:
                 f"{name[:200]!r} is not listed, and a server that others can reach opens listed models only; "
                 "pick one from the list, or start the server with --model."
             )
-        if Path(name).expanduser().is_dir():
+        if _is_folder(name):
             self._check_folder(name)
         elif not _HUB_ID.fullmatch(name):
             raise ModelNotFoundError(
@@ -93,3 +93,10 @@ class ModelChoices:
                 f"{name[:200]!r} lies outside the folders that this page may open; "
                 f"start the server with --root {folder.parent}."
             )
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, `~nobody`
+        return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dash import ALL, Dash, Input, NoUpdate, Output, State, ctx, html, no_update, set_props
 from dash.exceptions import PreventUpdate
@@ -11,9 +11,15 @@ from dash.exceptions import PreventUpdate
 from attnlens.capture.tokens import printable
 from attnlens.errors import AttnlensError
 from attnlens.heads import Head
+from attnlens.report import views
+from attnlens.report.metrics import metric_values
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages import rail
+
+if TYPE_CHECKING:
+    from attnlens.capture.run import Capture
+    from attnlens.report.results import HeadResults
 
 __all__ = ["ask", "chosen_model", "head_options", "register", "report_error", "show_run"]
 
@@ -123,16 +129,13 @@ def show_run(desk: Desk, request: dict[str, str], results_name: str | None, head
         html.Span("self-check passed", className="passed"),
     ]
     note = problem or (_about(results) if results else PLAIN_NOTE)
-    return shown, "stage", summary, options, head if head in names else names[0], note, True
+    return shown, "stage", summary, options, head if head in names else _first_head(run, results), note, True
 
 
-def head_options(heads: tuple[Head, ...], results: Any) -> list[dict[str, str]]:
+def head_options(heads: tuple[Head, ...], results: HeadResults | None) -> list[dict[str, str]]:
     """Every head for the picker, with its label where results say one."""
-    labels = {result.head: result.primary for result in results.heads} if results else {}
-    return [
-        {"value": str(head), "label": f"{head} · {printable(labels[head])}" if labels.get(head) else str(head)}
-        for head in heads
-    ]
+    labels = {result.head: f" · {printable(result.primary)}" for result in results.heads if result.primary} if results else {}
+    return [{"value": str(head), "label": f"{head}{labels.get(head, '')}"} for head in heads]
 
 
 def report_error(error: Exception) -> None:
@@ -145,5 +148,13 @@ def report_error(error: Exception) -> None:
     set_props(ids.NOTICE, {"children": printable(message), "hide": False})
 
 
-def _about(results: Any) -> str:
+def _first_head(run: Capture, results: HeadResults | None) -> str:
+    """A head worth seeing first: one with a label, or the one that most looks at the token before."""
+    if results is not None and results.labelled:
+        return str(results.labelled[0].head)
+    found = views.standouts({"previous": metric_values(run, "previous")})
+    return str(found[0].head if found else run.anatomy.heads()[0])
+
+
+def _about(results: HeadResults) -> str:
     return f"Labels measured on {printable(str(results.corpus.get('name', 'an unnamed corpus')))}."

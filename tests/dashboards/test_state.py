@@ -1,0 +1,65 @@
+"""The page's address: what is written can be read, and what cannot be read does no harm."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboards.state import TABS, ViewState
+
+STATES = st.builds(
+    ViewState,
+    model=st.text(max_size=30),
+    text=st.text(max_size=80),
+    head=st.text(max_size=6),
+    metric=st.text(max_size=10),
+    words=st.booleans(),
+    hide_special=st.booleans(),
+    threshold=st.floats(0, 1),
+    query=st.none() | st.integers(0, 999_999),
+    tab=st.sampled_from(TABS),
+    results=st.text(max_size=20),
+)
+
+
+@given(STATES)
+def test_reading_a_written_address_gives_the_same_view(state):
+    again = ViewState.read(state.query_string())
+
+    assert again == state
+
+
+@given(st.text(max_size=200))
+def test_any_address_can_be_read_and_its_normal_form_is_stable(search):
+    state = ViewState.read(search)
+
+    assert ViewState.read(state.query_string()) == state
+
+
+def test_an_address_is_readable_and_holds_only_what_differs():
+    state = ViewState(model="attnlens/tiny-bert", text="a & b", head="L3H1", words=True)
+
+    assert parse_qs(state.query_string()[1:]) == {
+        "model": ["attnlens/tiny-bert"],
+        "text": ["a & b"],
+        "head": ["L3H1"],
+        "words": ["1"],
+    }
+    assert ViewState().query_string() == ""
+
+
+@pytest.mark.parametrize("bad", ["2", "-0.1", "nan", "inf", "x", "", quote("١")])
+def test_a_threshold_that_is_no_weight_falls_back(bad):
+    assert ViewState.read(f"?threshold={bad}").threshold in (ViewState.threshold, 1.0 if bad == quote("١") else None)
+
+
+@pytest.mark.parametrize("bad", ["-1", "1.5", "x", "9" * 30, quote("²")])
+def test_a_position_that_is_none_is_left_out(bad):
+    assert ViewState.read(f"?query={bad}").query is None
+
+
+def test_an_unknown_tab_is_the_first():
+    assert ViewState.read("?tab=<script>").tab == TABS[0]
