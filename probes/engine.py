@@ -1,0 +1,183 @@
+"""The local engine: one pass over a corpus in this process, feeding every family's tally; then scores and labels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from attnlens.errors import CorpusError, ProbeDataError, UsageError
+from attnlens.plugins import installed, load_plugin
+from probes.corpora.data import Corpus, Sentence
+from probes.corpora.sources import EMBEDDED, open_corpus
+from probes.examples import Example, Pool, example_of
+from probes.family import Probe
+from probes.findings import Findings, Settings, find
+from probes.report import HeadReport, make_report
+from probes.seeing import Eyes
+from probes.split import Split, split_corpus
+from probes.tally import Key, Tally
+from probes.texts import Text, texts_of
+
+if TYPE_CHECKING:
+    from attnlens.models.lens import Lens
+
+__all__ = ["ALL", "GROUP", "Counts", "Progress", "choose_families", "run"]
+
+ALL = "all"
+GROUP = "attnlens.probes"
+CHUNKS = 8  # batches that are sorted by length together
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Counts:
+    """What was left out on the way."""
+
+    skipped: set[str] = field(default_factory=set)
+    dropped_words: int = 0
+
+
+def run(
+    lens: Lens,
+    families: str | Sequence[str] = ALL,
+    corpus: str | Path | Corpus | None = None,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    batch_size: int = 16,
+    bootstrap: int = 2000,
+    permutations: int = 9999,
+    progress: Progress | None = None,
+) -> HeadReport:
+    """Classify every head of a model against an annotated corpus.
+
+    Args:
+        lens: the opened model.
+        families: a family's name, several, or "all" (those that the corpus has annotation for).
+        corpus: a CoNLL-U file, an open corpus, or None for the embedded one.
+        seed: of control words, bootstrap and permutations; the same input gives the same result.
+        limit: only the first so many sentences.
+        batch_size: texts per forward pass.
+        bootstrap: number of bootstrap replicates.
+        permutations: number of sign patterns.
+        progress: called with (sentences done, sentences in all).
+
+    Raises:
+        PluginError: an unknown family, or one that cannot be loaded.
+        CorpusError: the corpus cannot be read, or lacks what a family needs.
+        ProbeDataError: no sentence fits the model.
+    """
+    if batch_size < 1:
+        raise UsageError(f"the batch size is {batch_size}; expected at least 1.")
+    opened = open_corpus(corpus, limit=limit)
+    probes, left_out = choose_families(families, opened, seed)
+    split = split_corpus(opened)
+    eyes = Eyes(lens, batch_size)
+    tallies, pool, counts = _walk(eyes, opened, probes, split, progress)
+    settings = Settings(seed=seed, bootstrap=bootstrap, permutations=permutations)
+    findings = find(probes, tallies, split, settings)
+    findings = replace(findings, examples=_examples(eyes, probes, findings, pool))
+    return make_report(
+        anatomy=lens.anatomy,
+        corpus=opened,
+        probes=probes,
+        left_out=left_out,
+        split=split,
+        findings=findings,
+        settings=settings,
+        aggregation=eyes.aggregation,
+        n_skipped=len(counts.skipped),
+        n_dropped=counts.dropped_words,
+    )
+
+
+def choose_families(families: str | Sequence[str], corpus: Corpus, seed: int = 0) -> tuple[list[Probe], dict[str, str]]:
+    """The probes to run, and those that "all" leaves out with the reason.
+
+    Raises:
+        PluginError: an unknown family, or one that cannot be loaded.
+        CorpusError: a family was named whose annotation the corpus lacks, or nothing is left of "all".
+    """
+    asked = [families] if isinstance(families, str) else list(families)
+    everything = ALL in asked
+    names = list(installed(GROUP)) if everything else list(dict.fromkeys(asked))
+    if not names:
+        raise UsageError("no probe family was named; name one, or 'all'.")
+    loaded: list[Probe] = [load_plugin(GROUP, name)(seed=seed) for name in names]
+    refusals = {probe.name: reason for probe in loaded if (reason := probe.refusal(corpus))}
+    usable = [probe for probe in loaded if probe.name not in refusals]
+    if refusals and (not everything or not usable):
+        raise CorpusError(f"{next(iter(refusals.values()))}; {_way_out(corpus, refusals)}.")
+    return usable, refusals
+
+
+def _way_out(corpus: Corpus, refusals: dict[str, str]) -> str:
+    """What can be run on this corpus instead."""
+    others = []
+    for name in installed(GROUP):
+        if name not in refusals and not load_plugin(GROUP, name)(seed=0).refusal(corpus):
+            others.append(f"`{name}`")
+    return f"run {' or '.join(others)}, or use the corpus {EMBEDDED}" if others else f"use the corpus {EMBEDDED}"
+
+
+def _walk(
+    eyes: Eyes, corpus: Corpus, probes: Sequence[Probe], split: Split, progress: Progress | None
+) -> tuple[dict[str, Tally], Pool, Counts]:
+    """One pass per kind of text; every family that reads this kind is fed from it."""
+    n_heads = eyes.lens.anatomy.n_layers * eyes.lens.anatomy.n_heads
+    tallies = {probe.name: Tally(len(split.confirm), n_heads, probe.baselines) for probe in probes}
+    kinds = sorted({probe.reads for probe in probes})
+    total, done = corpus.n_sentences * len(kinds), 0
+    pool, counts = Pool(), Counts()
+    for kind in kinds:
+        readers = [probe for probe in probes if probe.reads == kind]
+        words = 0
+        for chunk in _chunks(eyes, corpus, split, kind, counts):
+            for text, seen in eyes.look(chunk):
+                for probe in readers:
+                    probe.observe(tallies[probe.name], seen)
+                pool.offer(text, readers)
+                words += int((~seen.kept).sum())
+                done += len(text.sentences)
+            if progress is not None:
+                progress(done, total)
+        counts.dropped_words = max(counts.dropped_words, words)
+    if len(counts.skipped) == corpus.n_sentences:
+        raise ProbeDataError(
+            f"no sentence of {corpus.name} fits {eyes.lens.anatomy.model} "
+            f"(at most {eyes.lens.anatomy.max_length} tokens); use a corpus with shorter sentences."
+        )
+    return tallies, pool, counts
+
+
+def _chunks(
+    eyes: Eyes, corpus: Corpus, split: Split, kind: Literal["sentence", "window"], counts: Counts
+) -> Iterator[list[Text]]:
+    def skip(sentence: Sentence) -> None:
+        counts.skipped.add(f"{sentence.line} {sentence.id}")
+
+    texts = texts_of(corpus, split, kind, eyes.fits, skip)
+    while chunk := list(itertools.islice(texts, eyes.batch_size * CHUNKS)):
+        yield chunk
+
+
+def _examples(
+    eyes: Eyes, probes: Sequence[Probe], findings: Findings, pool: Pool
+) -> dict[tuple[str, Key, int], list[Example]]:
+    """Run the kept texts once more, now that it is known which heads have which labels."""
+    by_name = {probe.name: probe for probe in probes}
+    found: dict[tuple[str, Key, int], list[Example]] = {}
+    for kind in ("sentence", "window"):
+        shown = [each for each in findings.shown() if by_name[each.family].reads == kind]
+        questions = {(each.family, each.scores.key) for each in shown}
+        for text, seen in eyes.look(pool.texts(sorted(questions, key=str))):
+            for each in shown:
+                key = each.scores.key
+                if pool.serves(text, (each.family, key)):
+                    example = example_of(by_name[each.family], key, each.head, seen)
+                    found.setdefault((each.family, key, each.head), []).extend([example] if example else [])
+    return found

@@ -1,0 +1,268 @@
+"""The result of a probe run: every head with its labels and their evidence, every relation with its best head."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnlens.errors import ResultsError
+from attnlens.files import check_writable, whole_file, write_text
+from attnlens.heads import Head
+from attnlens.models.anatomy import Anatomy
+from probes.corpora.data import Corpus
+from probes.examples import Example
+from probes.family import Probe
+from probes.findings import BestHead, Findings, Settings
+from probes.labels import Judgement, primary
+from probes.positions import METRICS
+from probes.split import RULE, Split
+from probes.table import cells_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CAVEAT", "FILES", "SCHEMA", "HeadReport", "check_folder", "make_report"]
+
+SCHEMA = "attnlens.heads/1"
+CAVEAT = "Attention is evidence of information movement, not explanation."
+FILES = ("heads.json", "cells.parquet")
+SPECIALS = "special tokens are never queries and never win an argmax; their attention is not shared out"
+BASELINES_APPLIED = (
+    "b0 chance and b1 the best fixed offset (syntax), or the nearest, same-word and compatible mention (coreference); "
+    "nearest by part of speech (b2) and random weights (b3) were not applied, so a label says 'consistent with'"
+)
+
+
+@dataclass(frozen=True)
+class HeadReport:
+    """What a run found; `document` is `heads.json`, checked against its JSON Schema."""
+
+    document: Mapping[str, Any] = field(repr=False)
+    frame: pd.DataFrame = field(repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        scope, model = self.document["scope"], self.document["model"]
+        return (
+            f"HeadReport({model['model']!r} on {self.document['corpus']['name']!r}: "
+            f"{scope['n_labelled']} of {scope['n_heads']} heads labelled)"
+        )
+
+    @cached_property
+    def labels(self) -> dict[str, list[dict[str, Any]]]:
+        """Head ("L3H1") -> its labels, the one it is coloured by first; an empty list is "unclassified"."""
+        return {head["head"]: list(head["labels"]) for head in self.document["heads"]}
+
+    @property
+    def relations(self) -> list[dict[str, Any]]:
+        """Every question that was compared with rules, with its best head."""
+        return list(self.document["relations"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """A table with one row per question and head: counts of both halves, scores, baselines, tests."""
+        return self.frame.copy()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `heads.json`."""
+        return dict(self.document)
+
+    def to_html(self) -> str:
+        """One HTML file that opens without a network."""
+        from attnlens.report.html import heads_report
+        from attnlens.report.results import parse_results
+
+        return str(heads_report(parse_results(self.to_json())))
+
+    def save(self, folder: Path | str) -> tuple[Path, ...]:
+        """Write `heads.json` and `cells.parquet` into `folder`, each whole or not at all; returns their paths.
+
+        Raises:
+            OutputError: they cannot be written there.
+        """
+        check_folder(folder)
+        results, cells = (Path(folder) / name for name in FILES)
+        with whole_file(cells) as part:
+            self.frame.to_parquet(part, index=False)
+        write_text(results, json.dumps(self.document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return results, cells
+
+
+def check_folder(folder: Path | str) -> None:
+    """Find out before a long run whether the results can be written into `folder`.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    for name in FILES:
+        check_writable(Path(folder) / name)
+
+
+def make_report(
+    *,
+    anatomy: Anatomy,
+    corpus: Corpus,
+    probes: Sequence[Probe],
+    left_out: Mapping[str, str],
+    split: Split,
+    findings: Findings,
+    settings: Settings,
+    aggregation: str,
+    n_skipped: int,
+    n_dropped: int,
+) -> HeadReport:
+    """Put the findings into the shape of `heads.json`.
+
+    Raises:
+        ResultsError: the document breaks its own schema (a bug, or a plug-in's label without a name).
+    """
+    heads = [_head(head, index, findings) for index, head in enumerate(anatomy.heads())]
+    n_labelled = sum(bool(head["labels"]) for head in heads)
+    document = {
+        "schema": SCHEMA,
+        "model": anatomy.to_json(),
+        "corpus": {
+            "name": corpus.name,
+            "sha256": corpus.sha256,
+            "n_documents": corpus.n_documents,
+            "n_sentences": corpus.n_sentences,
+            "n_words": corpus.n_words,
+            "n_dropped_words": n_dropped,
+            "n_skipped_sentences": n_skipped,
+            "limit": corpus.limit,
+        },
+        "scope": {
+            "families": [probe.name for probe in probes],
+            "left_out": dict(left_out),
+            "unit": split.unit,
+            "split": {"rule": RULE, "select": split.n_select, "confirm": split.n_confirm, "sha256": split.sha256},
+            "specials": SPECIALS,
+            "aggregation": {"from": aggregation, "to": "sum"},
+            "bos": True,
+            "seed": settings.seed,
+            "bootstrap": settings.bootstrap,
+            "permutations": settings.permutations,
+            "n_cells": sum(len(each.p) for each in findings.scores),
+            "n_tested": sum(int(each.tested.sum()) for each in findings.scores),
+            "n_heads": len(heads),
+            "n_labelled": n_labelled,
+            "unclassified_share": 1 - n_labelled / len(heads),
+            "thresholds": asdict(settings.thresholds),
+            "baselines": BASELINES_APPLIED,
+            "caveat": CAVEAT,
+        },
+        "versions": _versions(),
+        "heads": heads,
+        "relations": [_relation(best, anatomy) for best in findings.best],
+    }
+    _validate(document)
+    return HeadReport(document, cells_frame(anatomy, findings))
+
+
+def _head(head: Head, index: int, findings: Findings) -> dict[str, Any]:
+    own = [each for each in findings.judgements if each.head == index]
+    earned = [each for each in own if each.failed is None]
+    first = primary(earned)
+    ordered = sorted(earned, key=lambda each: each is not first)
+    return {
+        "head": str(head),
+        "layer": head.layer,
+        "index": head.head,
+        "primary": None if first is None else first.wording.label,
+        "labels": [_label(each, findings) for each in ordered],
+        "weak": [_label(each, findings) | {"failed": each.failed} for each in own if each.failed is not None],
+        "metrics": _metrics(index, findings),
+    }
+
+
+def _label(judgement: Judgement, findings: Findings) -> dict[str, Any]:
+    scores = judgement.scores
+    examples = findings.examples.get((judgement.family, scores.key, judgement.head), [])
+    return {
+        "label": judgement.wording.label,
+        "family": judgement.family,
+        "relation": scores.key.relation,
+        "direction": scores.key.direction,
+        "text": judgement.wording.text,
+        "score": _number(judgement.score),
+        "ci": _pair(judgement.ci),
+        "baseline": _number(judgement.baseline),
+        "baseline_name": judgement.baseline_name,
+        "n": scores.n_confirm,
+        "q": _number(judgement.q),
+        "selectivity": _number(judgement.selectivity),
+        "target_mass": _number(judgement.target_mass),
+        "confidence": _number(judgement.confidence),
+        "reach": _number(scores.reach),
+        "examples": [_example(example) for example in examples],
+    }
+
+
+def _example(example: Example) -> dict[str, Any]:
+    return asdict(example) | {"tokens": list(example.tokens), "weight": _number(example.weight)}
+
+
+def _metrics(index: int, findings: Findings) -> dict[str, float | None]:
+    scores = {each.key: each for each in findings.scores if each.family == "positional"}
+    found: dict[str, float | None] = {}
+    for name, (key, value) in METRICS.items():
+        each = scores.get(key)
+        values = None if each is None else each.target_mass if value == "mass" else each.score
+        found[name] = None if values is None else _number(float(values[index]))
+    return found
+
+
+def _relation(best: BestHead, anatomy: Anatomy) -> dict[str, Any]:
+    scores, head = best.scores, best.head
+    missing = head is None
+    at = 0 if head is None else head
+    low, high = scores.ci[:, at]
+    return {
+        "family": scores.family,
+        "relation": scores.key.relation,
+        "direction": scores.key.direction,
+        "best_head": None if head is None else str(anatomy.heads()[head]),
+        "select_score": None if missing else _number(scores.score_select[at]),
+        "score": None if missing else _number(scores.score[at]),
+        "ci": None if missing else _pair((low, high)),
+        "n": scores.n_confirm,
+        "reach": _number(scores.reach),
+        "chance": _number(scores.chance),
+        "baseline": _number(scores.baseline),
+        "baseline_name": scores.baseline_name,
+        "selectivity": _number(best.selectivity),
+        "target_mass": None if missing else _number(scores.target_mass[at]),
+        "q": _number(best.q),
+        "verdict": best.verdict,
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """A JSON number with six digits, or null where nothing was measured."""
+    return None if value is None or math.isnan(value) else float(f"{float(value):.6g}")
+
+
+def _pair(values: tuple[float, float]) -> list[float | None] | None:
+    low, high = values
+    return None if math.isnan(low) else [_number(low), _number(high)]
+
+
+def _versions() -> dict[str, str]:
+    from attnlens.models.lens import library_versions
+
+    return {**library_versions(), **{name: version(name) for name in ("numpy", "scipy", "conllu")}}
+
+
+def _validate(document: Mapping[str, Any]) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    schema = json.loads(files("attnlens.report").joinpath("schema", "heads-1.json").read_text(encoding="utf-8"))
+    error = best_match(Draft202012Validator(schema).iter_errors(document))
+    if error is not None:
+        raise ResultsError(f"the result breaks {SCHEMA} at {error.json_path}: {error.message}")

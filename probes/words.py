@@ -1,0 +1,117 @@
+"""From tokens to words: whose weights count together, and what a text looked like to the model.
+
+"To" a word adds the weights on its pieces, "from" a word averages its pieces' rows (Clark et al. 2019,
+arXiv:1906.04341, section 4.1). In a causal model an earlier piece has not seen the whole word, so "from" is
+the last piece there. Special tokens and tokens of no word are neither query nor candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64
+
+from probes.corpora.data import Sentence
+
+__all__ = ["Aggregation", "Observation", "winners", "word_attention"]
+
+Aggregation = Literal["mean", "last"]
+
+
+def word_attention(
+    attention: Float[np.ndarray, "head query key"],
+    word_of_token: Sequence[int | None],
+    n_words: int,
+    aggregation: Aggregation,
+) -> Float64[np.ndarray, "head word word"]:
+    """Word-level weights `[head from to]`: the sum over "to" pieces, the mean (or the last) of "from" pieces.
+
+    Rows sum to 1 less what goes to special tokens. Rows and columns of words without a piece are 0. Sums are
+    made in float64, where adding a few float32 weights is exact, so that equal words stay equal and ties are
+    ties.
+    """
+    to = np.zeros((n_words, len(word_of_token)))
+    for token, word in enumerate(word_of_token):
+        if word is not None:
+            to[word, token] = 1
+    weights = attention.astype(np.float64) @ to.T
+    if aggregation == "last":
+        last = np.zeros_like(to)
+        pieces = {word: token for token, word in enumerate(word_of_token) if word is not None}
+        last[list(pieces.keys()), list(pieces.values())] = 1
+        return np.asarray(last @ weights)
+    n_pieces = to.sum(axis=1)
+    return np.asarray((to @ weights) / np.maximum(n_pieces, 1)[:, None])
+
+
+def winners(
+    weights: Float64[np.ndarray, "head query key"], candidates: Bool[np.ndarray, "query key"]
+) -> Float64[np.ndarray, "head query key"]:
+    """Who wins each row: 1 at the strongest candidate, 1/n_ties at each of several; a row without any is 0.
+
+    The same rule as `attnlens.measures.patterns.argmax_share`, on numpy arrays.
+    """
+    masked = np.where(candidates, weights, -1.0)
+    best = masked.max(axis=-1, keepdims=True, initial=-1.0)
+    share = ((masked == best) & candidates).astype(np.float64)
+    ties = share.sum(axis=-1, keepdims=True)
+    return np.asarray(share / np.maximum(ties, 1))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One text as a model saw it: arrays only, heads in the order of layers.
+
+    Attributes:
+        key: name of the text, from which everything random about it is seeded.
+        cluster: where its counts go.
+        sentences: the text's sentences; more than one in a window of a document.
+        labels: printable tokens.
+        attention: token-level weights.
+        visible: which keys a query could see, one mask per head.
+        special: tokens that the tokenizer's template added.
+        delimiters: tokens that separate: special ones after the first position, and full stops and commas.
+        words: word-level weights, see `word_attention`.
+        kept: words that have a token.
+        causal: keys after the query are never visible.
+    """
+
+    key: str
+    cluster: int
+    sentences: tuple[Sentence, ...]
+    labels: tuple[str, ...]
+    attention: Float[np.ndarray, "head query key"]
+    visible: Bool[np.ndarray, "head query key"]
+    special: Bool[np.ndarray, " token"]
+    delimiters: Bool[np.ndarray, " token"]
+    words: Float64[np.ndarray, "head word word"]
+    kept: Bool[np.ndarray, " word"]
+    causal: bool
+
+    @cached_property
+    def candidates(self) -> Bool[np.ndarray, "query key"]:
+        """Words that may be attended to: not the word itself, no dropped word, in a causal model only earlier ones."""
+        n = len(self.kept)
+        allowed: Bool[np.ndarray, "query key"]
+        allowed = np.tri(n, k=-1, dtype=bool) if self.causal else ~np.eye(n, dtype=bool)
+        return np.asarray(allowed & self.kept[:, None] & self.kept[None, :])
+
+    @cached_property
+    def winners(self) -> Float64[np.ndarray, "head query key"]:
+        """Which word wins each row of `words`."""
+        return winners(self.words, self.candidates)
+
+    @cached_property
+    def starts(self) -> Int64[np.ndarray, " sentence"]:
+        """Index of each sentence's first word in the text."""
+        lengths = [len(sentence) for sentence in self.sentences[:-1]]
+        return np.asarray(np.cumsum([0, *lengths]), dtype=np.int64)
+
+    @cached_property
+    def forms(self) -> tuple[str, ...]:
+        """The words of the text."""
+        return tuple(form for sentence in self.sentences for form in sentence.forms)
