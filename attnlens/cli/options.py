@@ -68,11 +68,27 @@ def read_text(text: str) -> str:
     return text
 
 
-def load_lens(model: str, **options: Any) -> Lens:
-    """Open a model, with a spinner, since importing torch takes seconds."""
+def load_lens(model: str, *, device: str | None = None, **options: Any) -> Lens:
+    """Open a model, with a spinner, since importing torch takes seconds.
+
+    Raises:
+        UsageError: there is no such device here.
+        AttnlensError: what `attnlens.load` raises.
+    """
     from attnlens.cli import console
 
     with console.status(f"opening {model}"):
         from attnlens.models.lens import load
 
-        return load(model, **options)
+        if device is not None:
+            _check_device(device)
+        return load(model, device=device, **options)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"there is no device {device!r} here; 'attnlens doctor' lists those that are.") from error

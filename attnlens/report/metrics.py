@@ -55,11 +55,11 @@ _MEASURES: Mapping[str, tuple[Metric, Measure]] = {
     metric.key: (metric, measure)
     for metric, measure in (
         (
-            Metric("max", "largest weight", "", 0, 1, "The largest weight of a query, averaged."),
+            Metric("max", "largest weight", "", 0.0, 1.0, "The largest weight of a query, averaged."),
             lambda rows: patterns.max_weight(rows.weights),
         ),
         (
-            Metric("entropy", "entropy", "nats", 0, None, "Entropy of a query's weights, averaged: 0 is one key."),
+            Metric("entropy", "entropy", "nats", 0.0, None, "Entropy of a query's weights, averaged: 0 is one key."),
             lambda rows: patterns.entropy(rows.weights),
         ),
         (
@@ -67,34 +67,34 @@ _MEASURES: Mapping[str, tuple[Metric, Measure]] = {
                 "breadth",
                 "breadth",
                 "",
-                0,
-                1,
+                0.0,
+                1.0,
                 "Entropy as a share of the largest possible one: 0 is one key, 1 is all visible keys alike.",
             ),
             lambda rows: patterns.breadth(rows.weights, rows.visible),
         ),
         (
-            Metric("distance", "distance", "tokens", 0, None, "Mean distance between query and key, by weight."),
+            Metric("distance", "distance", "tokens", 0.0, None, "Mean distance between query and key, by weight."),
             lambda rows: patterns.distance(rows.weights),
         ),
         (
-            Metric("previous", "previous token", "", 0, 1, "Weight on the token before, averaged."),
+            Metric("previous", "previous token", "", 0.0, 1.0, "Weight on the token before, averaged."),
             lambda rows: patterns.offset_mass(rows.weights, -1, rows.visible),
         ),
         (
-            Metric("next", "next token", "", 0, 1, "Weight on the token after, averaged."),
+            Metric("next", "next token", "", 0.0, 1.0, "Weight on the token after, averaged."),
             lambda rows: patterns.offset_mass(rows.weights, 1, rows.visible),
         ),
         (
-            Metric("self", "same token", "", 0, 1, "Weight of a token on itself, averaged."),
+            Metric("self", "same token", "", 0.0, 1.0, "Weight of a token on itself, averaged."),
             lambda rows: patterns.offset_mass(rows.weights, 0, rows.visible),
         ),
         (
-            Metric("first", "first position", "", 0, 1, "Weight on the first position of the text, averaged."),
+            Metric("first", "first position", "", 0.0, 1.0, "Weight on the first position of the text, averaged."),
             lambda rows: patterns.key_mass(rows.weights, 0, rows.visible),
         ),
         (
-            Metric("special", "special tokens", "", 0, 1, "Weight on special tokens together, averaged."),
+            Metric("special", "special tokens", "", 0.0, 1.0, "Weight on special tokens together, averaged."),
             lambda rows: patterns.set_mass(rows.weights, rows.special),
         ),
     )

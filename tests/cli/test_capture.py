@@ -1,0 +1,137 @@
+"""`attnlens capture`: files that hold the run, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+TEXT = "The keys to the cabinet are on the table."
+
+
+@pytest.fixture
+def lines(tmp_path):
+    path = tmp_path / "in" / "sentences.txt"
+    path.parent.mkdir()
+    path.write_text("the keys\n\n  the dog barks \nshe saw her\n", encoding="utf-8")
+    return path
+
+
+def test_a_captured_run_opens_without_the_model_and_is_the_same(cli, bert, tmp_path):
+    import attnlens
+
+    done = cli("capture", "-m", bert, TEXT, "-o", tmp_path / "run.attn")
+
+    kept, fresh = attnlens.open(tmp_path / "run.attn"), attnlens.load(str(bert)).capture(TEXT)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(str(tmp_path / "run.attn"))
+    assert kept.tokens == fresh.tokens
+    torch.testing.assert_close(kept.attention(), fresh.attention())
+
+
+def test_the_mode_changes_what_is_kept_and_not_what_is_read(cli, bert, tmp_path):
+    import attnlens
+
+    for mode in ("lazy", "exact"):
+        cli("capture", "-m", bert, TEXT, "-o", tmp_path / f"{mode}.attn", "--mode", mode)
+
+    lazy, exact = (attnlens.open(tmp_path / f"{mode}.attn") for mode in ("lazy", "exact"))
+    assert (lazy.mode, exact.mode) == ("lazy", "exact")
+    torch.testing.assert_close(lazy.attention(), exact.attention(), atol=1e-5, rtol=0)
+
+
+def test_a_file_of_sentences_becomes_a_folder_named_by_lines(cli, bert, lines, tmp_path):
+    import attnlens
+
+    done = cli("capture", "-m", bert, "-i", lines, "-o", tmp_path / "runs")
+
+    files = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert (done.code, files) == (0, ["0001.attn", "0003.attn", "0004.attn"])
+    assert attnlens.open(tmp_path / "runs" / "0003.attn").text == "the dog barks"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "runs"]
+
+
+def test_a_file_of_one_sentence_may_become_one_file(cli, bert, lines, tmp_path):
+    lines.write_text("the keys\n", encoding="utf-8")
+
+    done = cli("capture", "-m", bert, "-i", lines, "-o", tmp_path / "run.attn")
+
+    assert done.code == 0
+    assert (tmp_path / "run.attn").is_file()
+
+
+def test_a_folder_that_is_there_keeps_its_other_files(cli, bert, lines, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "notes.txt").write_text("mine")
+
+    cli("capture", "-m", bert, "-i", lines, "-o", tmp_path / "runs")
+
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+
+
+def test_json_says_what_was_written(cli, bert, lines, tmp_path):
+    done = cli("capture", "-m", bert, "-i", lines, "-o", tmp_path / "runs", "--json")
+
+    written = json.loads(done.out)
+    assert [file["text"] for file in written] == ["the keys", "the dog barks", "she saw her"]
+    assert all(file["bytes"] == os.path.getsize(file["path"]) for file in written)  # noqa: PTH202
+    assert {(file["layers"], file["heads"], file["mode"]) for file in written} == {(3, 4, "lazy")}
+
+
+def test_one_bad_line_leaves_nothing_behind_and_is_named(cli, bert, lines, tmp_path):
+    lines.write_text("the keys\n" + "a " * 60 + "\nthe dog\n", encoding="utf-8")
+
+    done = cli("capture", "-m", bert, "-i", lines, "-o", tmp_path / "runs")
+
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert f"{lines}, line 2" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["-o", "OUT/run.attn"], 2, "either TEXT or -i"),
+        (["text", "-i", "LINES", "-o", "OUT/run.attn"], 2, "either TEXT or -i"),
+        (["-i", "LINES", "-o", "OUT/run.attn"], 2, "3 sentences"),
+        (["-i", "OUT/missing.txt", "-o", "OUT/runs"], 1, "missing.txt"),
+        (["-i", "OUT", "-o", "OUT/runs"], 1, "cannot read"),
+        (["", "-o", "OUT/run.attn"], 1, "empty"),
+        (["text", "-o", "LINES/run.attn"], 1, "is not a folder"),
+        (["text", "-o", "OUT"], 1, "is a folder"),
+        (["-i", "LINES", "-o", "LINES"], 1, "is not a folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(cli, bert, lines, tmp_path, arguments, code, expected):
+    out = tmp_path / "out"
+    out.mkdir()
+    words = [word.replace("LINES", str(lines)).replace("OUT", str(out)) for word in arguments]
+
+    done = cli("capture", "-m", bert, *words)
+
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith("attnlens: ")
+    assert done.err.count("\n") == 1
+    assert expected in done.err
+    assert list(out.iterdir()) == []
+
+
+def test_a_file_that_is_no_text_is_refused(cli, bert, lines, tmp_path):
+    lines.write_bytes(b"the \xff\xfe keys")
+
+    done = cli("capture", "-m", bert, "-i", lines, "-o", tmp_path / "runs")
+
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "UTF-8" in done.err
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused_before_the_work(cli, tmp_path):
+    tmp_path.chmod(0o500)
+
+    done = cli("capture", "-m", "no-such-model", "text", "-o", tmp_path / "run.attn")
+
+    tmp_path.chmod(0o700)
+    assert "cannot write" in done.err
