@@ -59,14 +59,24 @@ class _Judge:
         return min(scores.n_select, scores.n_confirm) >= thresholds.fewest
 
     def offsets(self, head: int) -> Iterator[Judgement]:
-        """A fixed offset for nearly all queries (P1), else more than half of the attention on a neighbour (P2)."""
+        """A fixed offset for nearly all queries (P1) and most of the weight; with less, the head leans there.
+
+        More than half of the attention on a neighbour (P2) is leaning too, whatever wins.
+        """
         offsets = [offset for offset in OFFSETS if offset_key(offset) in self.scores]
         if not offsets:
             return
         best = max(offsets, key=lambda offset: self.scores[offset_key(offset)].score_select[head])
-        chosen = self.scores[offset_key(best)]
-        if chosen.score[head] >= self.thresholds.argmax:
-            yield self._judgement(head, chosen, "hits", self.thresholds.argmax, self._worded(chosen))
+        chosen, limits = self.scores[offset_key(best)], self.thresholds
+        wins = chosen.score[head] >= limits.argmax and chosen.target_mass[head] >= limits.target_mass
+        if wins and chosen.target_mass[head] >= limits.strong_mass:
+            yield self._judgement(head, chosen, "hits", limits.argmax, self._worded(chosen))
+            return
+        if wins and (best not in (-1, 1) or chosen.target_mass[head] <= limits.mass):
+            wording = self._worded(chosen)
+            name = {-1: "leans-previous", 1: "leans-next"}.get(best, f"leans to {wording.label}")
+            text = f"{wording.text} more than to any other, with a small part of its weight"
+            yield self._judgement(head, chosen, "hits", limits.argmax, Wording(name, text))
             return
         for offset, name, place in ((-1, "leans-previous", "before"), (1, "leans-next", "after")):
             side = self.scores.get(offset_key(offset))

@@ -29,6 +29,8 @@ class Thresholds:
         fewest: trials in each half (ours); below it, no label.
         weak_margin: from here on a significant head that misses a condition is shown as weak (ours).
         argmax: share of queries for a fixed offset (Voita et al. 2019).
+        strong_mass: mean attention at that offset, without which a head only leans there (Voita et al. 2019 report a
+            mean maximum weight above .8 for their positional heads; as a condition it is ours).
         mass: mean attention for a head that leans to a neighbour (Clark et al. 2019).
         first: mean attention on the first token (Gu et al. 2025), and `first_ratio` times that on the second (ours).
         delimiter: mean attention on delimiters (Clark et al. 2019, code).
@@ -43,6 +45,7 @@ class Thresholds:
     fewest: int = 50
     weak_margin: float = 0.05
     argmax: float = 0.90
+    strong_mass: float = 0.80
     mass: float = 0.50
     first: float = 0.30
     first_ratio: float = 3.0

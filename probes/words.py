@@ -34,18 +34,20 @@ def word_attention(
     made in float64, where adding a few float32 weights is exact, so that equal words stay equal and ties are
     ties.
     """
-    to = np.zeros((n_words, len(word_of_token)))
-    for token, word in enumerate(word_of_token):
-        if word is not None:
-            to[word, token] = 1
-    weights = attention.astype(np.float64) @ to.T
-    if aggregation == "last":
-        last = np.zeros_like(to)
-        pieces = {word: token for token, word in enumerate(word_of_token) if word is not None}
-        last[list(pieces.keys()), list(pieces.values())] = 1
-        return np.asarray(last @ weights)
-    n_pieces = to.sum(axis=1)
-    return np.asarray((to @ weights) / np.maximum(n_pieces, 1)[:, None])
+    pieces = sorted((word, token) for token, word in enumerate(word_of_token) if word is not None)
+    result = np.zeros((len(attention), n_words, n_words))
+    if not pieces:
+        return result
+    tokens = np.array([token for _, token in pieces])
+    words, starts, n_pieces = np.unique([word for word, _ in pieces], return_index=True, return_counts=True)
+    queries = tokens[starts + n_pieces - 1] if aggregation == "last" else tokens
+    rows = attention[:, queries[:, None], tokens[None, :]].astype(np.float64)
+    if len(words) < len(pieces):
+        rows = np.add.reduceat(rows, starts, axis=2)
+        if aggregation == "mean":
+            rows = np.add.reduceat(rows, starts, axis=1) / n_pieces[:, None]
+    result[:, words[:, None], words[None, :]] = rows
+    return result
 
 
 def winners(
