@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from attnlens.zoo.recipes import Recipe
 
-__all__ = ["new_model"]
+__all__ = ["load_model", "new_model"]
 
 
 def new_model(recipe: Recipe, tokenizer: Any) -> Any:
-    """A model with random weights (drawn from torch's current seed), in evaluation of dropout 0 throughout."""
+    """A model with random weights (drawn from torch's current seed), without dropout."""
     return _BUILDERS[recipe.family](recipe, tokenizer)
+
+
+def load_model(recipe: Recipe, folder: Path) -> Any:
+    """The trained model in `folder`, for evaluation."""
+    import transformers
+
+    return getattr(transformers, _CLASSES[recipe.family]).from_pretrained(folder).eval()
 
 
 def _bert(recipe: Recipe, tokenizer: Any) -> Any:
@@ -77,3 +85,4 @@ def _llama(recipe: Recipe, tokenizer: Any) -> Any:
 
 
 _BUILDERS: dict[str, Callable[[Recipe, Any], Any]] = {"bert": _bert, "gpt2": _gpt2, "llama": _llama}
+_CLASSES = {"bert": "BertForMaskedLM", "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM"}

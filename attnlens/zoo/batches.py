@@ -54,13 +54,18 @@ def masked(batch: Batch, *, mask_id: int, specials: Sequence[int], share: float,
     """Replace a share of the ordinary tokens by the mask; `targets` are what stood there."""
     ordinary = batch.keep & ~torch.isin(batch.ids, torch.tensor(specials))
     chosen = ordinary & (torch.rand(batch.ids.shape, generator=generator) < share)
-    return Batch(
-        batch.ids.masked_fill(chosen, mask_id), batch.keep, batch.ids.masked_fill(~chosen, IGNORED)
-    )
+    return Batch(batch.ids.masked_fill(chosen, mask_id), batch.keep, batch.ids.masked_fill(~chosen, IGNORED))
 
 
 def repeated_blocks(
-    *, rows: int, length: int, start: int, ordinary: Sequence[int], shortest: int, longest: int, generator: torch.Generator
+    *,
+    rows: int,
+    length: int,
+    start: int,
+    ordinary: Sequence[int],
+    shortest: int,
+    longest: int,
+    generator: torch.Generator,
 ) -> Batch:
     """Start token, then a block of distinct random tokens repeated to `length`; targets only within the later copies.
 

@@ -119,8 +119,13 @@ class Clauses:
         }[frame]  # fmt: skip
         verb = self._verb(table, subject.kind)
         group = verb_group(self.rng, verb, subject.number, auxiliary_first=question)
-        adverb = self._adverb("before", "advmod") if self.phrases.chance(0.16) else None
-        ordered = [*group.auxiliaries[:1], subject.node, *group.auxiliaries[1:]] if question else [subject.node, *group.auxiliaries]
+        negated = any(node.form == "not" for node in group.auxiliaries)
+        adverb = self._adverb("before", "advmod") if not negated and self.phrases.chance(0.18) else None
+        ordered = (
+            [*group.auxiliaries[:1], subject.node, *group.auxiliaries[1:]]
+            if question
+            else [subject.node, *group.auxiliaries]
+        )
         root = group.verb
         root.left.extend([*ordered, *([adverb] if adverb else [])])
         self._complements(root, frame, verb, subject, depth=depth)
@@ -164,7 +169,7 @@ class Clauses:
         if depth < 2 and self.phrases.chance(likely):
             root.right.append(self.phrases.place(depth=depth + 1))
             if self.phrases.chance(0.12):
-                root.right.append(self.phrases.place(depth=2))
+                root.right.append(self.phrases.place(depth=2, full=True))
 
     def _infinitive(self, subject: _Subject, *, depth: int) -> Node:
         transitive = self.phrases.chance(0.6)
@@ -203,7 +208,7 @@ class Clauses:
         copula = be(self.rng, subject.number, "cop")
         root = self._nominal_predicate(frame, subject, depth=depth)
         between = [negation()] if not question and self.phrases.chance(0.08) else []
-        if frame != "noun" and self.phrases.chance(0.12):
+        if frame != "noun" and not between and self.phrases.chance(0.12):
             between.append(self._adverb("before", "advmod"))
         start = [copula, subject.node] if question else [subject.node, copula]
         root.left[:0] = [*start, *between]
@@ -238,7 +243,7 @@ class Clauses:
         return root
 
     def _existential(self) -> Node:
-        """ "There is a key on the table": the subject comes after its verb."""
+        """A sentence such as "There is a key on the table", whose subject comes after the verb."""
         phrase = self.phrases.indefinite(self.rng.choice(("object", "animal")), "nsubj")
         root = be(self.rng, phrase.number, "root")
         root.upos = "VERB"
@@ -264,7 +269,9 @@ class Clauses:
         return Node(word, word, "ADV", deprel)
 
     def _verb(self, table: tuple[Verb, ...], subject: str, obj: str | None = None) -> Verb:
-        return pick(self.rng, [verb for verb in table if subject in verb.subjects and (obj is None or obj in verb.objects)])
+        return pick(
+            self.rng, [verb for verb in table if subject in verb.subjects and (obj is None or obj in verb.objects)]
+        )
 
     @contextmanager
     def _coarguments(self, entities: tuple[Entity, ...]) -> Iterator[None]:
@@ -282,4 +289,3 @@ def _last(node: Node) -> Node:
     """The last word of the subtree."""
     *_, last = node.in_order()
     return last
-

@@ -45,7 +45,9 @@ def verb_group(rng: random.Random, verb: Verb, number: str, *, auxiliary_first: 
         shape = "asked" if verb.base in _STATIVE else rng.choice(("progressive", "perfect", "asked", "asked"))
     else:
         shape = rng.choices([name for name, _ in _SHAPES], [weight for _, weight in _SHAPES])[0]
-    tense = "Past" if shape == "past" or (shape in ("progressive", "negated", "asked") and rng.random() < 0.25) else "Pres"
+    tense = (
+        "Past" if shape == "past" or (shape in ("progressive", "negated", "asked") and rng.random() < 0.25) else "Pres"
+    )
     if shape in ("present", "past"):
         return VerbGroup((), simple_verb(verb, number, tense), True, tense)
     if shape in ("progressive", "not progressive"):
@@ -56,7 +58,9 @@ def verb_group(rng: random.Random, verb: Verb, number: str, *, auxiliary_first: 
         return _group([auxiliary("have", number, tense)], verb.participle, verb, feats, tense, False)
     if shape == "modal":
         modal = rng.choice(MODALS)
-        return _group([Node(modal, modal, "AUX", "aux", {"VerbForm": "Fin"})], verb.base, verb, {"VerbForm": "Inf"}, tense, False)
+        return _group(
+            [Node(modal, modal, "AUX", "aux", {"VerbForm": "Fin"})], verb.base, verb, {"VerbForm": "Inf"}, tense, False
+        )
     return _group([auxiliary("do", number, tense)], verb.base, verb, {"VerbForm": "Inf"}, tense, shape == "negated")
 
 
@@ -85,7 +89,9 @@ def _finite(number: str, tense: str) -> dict[str, str]:
     return {"Mood": "Ind", "Number": number, "Person": "3", "Tense": tense, "VerbForm": "Fin"}
 
 
-def _group(auxiliaries: list[Node], form: str, verb: Verb, feats: dict[str, str], tense: str, negated: bool) -> VerbGroup:
+def _group(
+    auxiliaries: list[Node], form: str, verb: Verb, feats: dict[str, str], tense: str, negated: bool
+) -> VerbGroup:
     if negated:
         auxiliaries = [*auxiliaries, negation()]
     return VerbGroup(tuple(auxiliaries), Node(form, verb.base, "VERB", "root", dict(feats)), False, tense)

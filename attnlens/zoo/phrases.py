@@ -61,13 +61,15 @@ class Phrases:
         """True with this probability."""
         return self.rng.random() < probability
 
-    def noun_phrase(self, kinds: tuple[str, ...], deprel: str, *, depth: int, subject: bool = False) -> Phrase:
-        """A noun phrase of one of `kinds`: a pronoun, a re-mention, a coordination or something new.
+    def noun_phrase(
+        self, kinds: tuple[str, ...], deprel: str, *, depth: int, subject: bool = False, full: bool = False
+    ) -> Phrase:
+        """A noun phrase of one of `kinds`: a pronoun (unless it must be `full`), a re-mention, a coordination or new.
 
         `depth` counts the phrases around this one: from 2 on there are no modifiers.
         """
         barred = (*self.enclosing, *self.coarguments)
-        offers = self.discourse.pronominal(kinds, barred)
+        offers = [] if full else self.discourse.pronominal(kinds, barred)
         if offers and self.chance(0.7):
             return self._pronoun(*self.rng.choice(offers), deprel, subject=subject)
         known = [entity for entity in self.discourse.nameable(kinds) if entity not in barred]
@@ -78,16 +80,20 @@ class Phrases:
             return self._coordination(kind, deprel)
         return self._new(kind, deprel, depth=depth)
 
-    def prepositional(self, preposition: str, kinds: tuple[str, ...], deprel: str, *, depth: int) -> Node:
+    def prepositional(
+        self, preposition: str, kinds: tuple[str, ...], deprel: str, *, depth: int, full: bool = False
+    ) -> Node:
         """A noun phrase with its preposition."""
-        phrase = self.noun_phrase(kinds, deprel, depth=depth)
+        phrase = self.noun_phrase(kinds, deprel, depth=depth, full=full)
         phrase.node.left.insert(0, Node(preposition, preposition, "ADP", "case"))
         return phrase.node
 
-    def place(self, *, depth: int) -> Node:
+    def place(self, *, depth: int, full: bool = False) -> Node:
         """Where something happens, or near what: an oblique such as "in the garden"."""
         kind = self.rng.choice(("place", "place", "object", "person"))
-        return self.prepositional(pick(self.rng, lexicon.PLACE_PREPOSITIONS[kind]), (kind,), "obl", depth=depth)
+        return self.prepositional(
+            pick(self.rng, lexicon.PLACE_PREPOSITIONS[kind]), (kind,), "obl", depth=depth, full=full
+        )
 
     def indefinite(self, kind: str, deprel: str) -> Phrase:
         """Something new, as "a key" or "two keys"."""
@@ -159,7 +165,9 @@ class Phrases:
     def _before_noun(self, kind: str, number: str, *, depth: int) -> list[Node]:
         """Determiner or possessor, numeral, adjectives, and now and then a noun ("garden gate")."""
         nodes = [node for node in (self._determiner(kind, number, depth=depth),) if node is not None]
-        if number == "Plur" and self.chance(0.5 if not nodes else 0.15 if nodes[0].form != "some" else 0):
+        likely = 0.5 if not nodes else 0.15
+        counted = number == "Plur" and not (nodes and nodes[0].form == "some")
+        if counted and self.chance(likely):
             numeral = pick(self.rng, lexicon.NUMERALS)
             nodes.append(Node(numeral, numeral, "NUM", "nummod", {"NumType": "Card"}))
         elif not nodes:
@@ -218,18 +226,18 @@ class Phrases:
     def _modify(self, phrase: Phrase, kind: str, *, depth: int) -> None:
         """Prepositional phrases and a relative clause after the noun."""
         self.enclosing.append(phrase.entities[0])
-        likely = 0.32 if depth == 0 else 0.12
+        likely = 0.38 if depth == 0 else 0.12
         if self.chance(likely):
             phrase.node.right.append(self._attribute(kind, depth=depth + 1))
             if depth == 0 and self.chance(0.15):
                 phrase.node.right.append(self._attribute(kind, depth=depth + 2))
-        if kind in ("person", "animal", "object") and self.chance(0.22 if depth == 0 else 0.06):
+        if kind in ("person", "animal", "object") and self.chance(0.25 if depth == 0 else 0.06):
             phrase.node.right.append(self._relative_clause(phrase, kind))
         self.enclosing.pop()
 
     def _attribute(self, kind: str, *, depth: int) -> Node:
         preposition, kinds = pick(self.rng, _MODIFIERS[kind])
-        return self.prepositional(preposition, kinds, "nmod", depth=depth)
+        return self.prepositional(preposition, kinds, "nmod", depth=depth, full=True)
 
 
 def pronoun_node(pronoun: Pronoun, case: str, entity: Entity) -> Node:

@@ -17,7 +17,9 @@ PAIRS_DOCUMENTS = 2_500
 class Recipe:
     """One embedded model: what it is and how it is trained.
 
-    `induction_share` is the share of steps that train on repeated random tokens instead of text.
+    `invented_share` of the documents have invented nouns and names; `long_share` of the training texts are several
+    documents in a row, so that late positions are trained too; `induction_share` is the share of steps that train on
+    repeated random tokens instead of text.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Recipe:
     seed: int
     n_documents: int = 60_000
     invented_share: float = 0.06
+    long_share: float = 0.03
     vocab_size: int = 1_000
     n_layers: int = 3
     n_heads: int = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from functools import cache
@@ -10,7 +11,9 @@ from attnlens.zoo.grammar import documents
 from attnlens.zoo.recipes import CORPUS_DOCUMENTS, CORPUS_SEED, PAIRS_DOCUMENTS, PAIRS_SEED, Recipe
 from attnlens.zoo.trees import Document, Word
 
-__all__ = ["corpus_documents", "held_out_sentences", "pairs_documents", "training_texts"]
+__all__ = ["corpus_documents", "held_out_sentences", "pairs_documents", "training_texts", "word_forms"]
+
+_TOKENS_PER_DOCUMENT = 28  # about; to fill the longest texts
 
 _ONSETS = "b bl br c ch d dr f fl g gr h j k l m n p pl qu r s sh st t tr v w y z".split()
 _VOWELS = "a e i o u ai ea ee oo ou".split()
@@ -38,14 +41,25 @@ def held_out_sentences() -> frozenset[str]:
 def training_texts(recipe: Recipe) -> Iterator[str]:
     """The texts that a model trains on: documents that share no sentence with the held-out ones.
 
-    In a small share of them every noun and name is an invented word, so that the pieces of rare words are trained and
-    agreement is learned from endings too.
+    In a small share of the documents every noun and name is an invented word, so that the pieces of rare words are
+    trained and agreement is learned from endings too. A small share of the texts are documents in a row, about as
+    long as the model can read.
     """
-    held_out, rng = held_out_sentences(), random.Random(recipe.seed)  # noqa: S311 - reproducible text, not secrets
+    rng = random.Random(recipe.seed)  # noqa: S311 - reproducible text, not secrets
+    allowed = _allowed_documents(recipe)
+    for document in allowed:
+        if rng.random() < recipe.long_share:
+            more = itertools.islice(allowed, recipe.max_length // _TOKENS_PER_DOCUMENT)
+            yield " ".join(part.text for part in (document, *more))
+        else:
+            yield _with_invented_words(document, rng) if rng.random() < recipe.invented_share else document.text
+
+
+def _allowed_documents(recipe: Recipe) -> Iterator[Document]:
+    held_out = held_out_sentences()
     for document in documents(recipe.n_documents, seed=recipe.seed):
-        if any(sentence.text in held_out for sentence in document.sentences):
-            continue
-        yield _with_invented_words(document, rng) if rng.random() < recipe.invented_share else document.text
+        if not any(sentence.text in held_out for sentence in document.sentences):
+            yield document
 
 
 def _with_invented_words(document: Document, rng: random.Random) -> str:
@@ -71,3 +85,10 @@ def _invented_stem(rng: random.Random) -> str:
     syllables = rng.choice((1, 1, 2))
     onset_vowels = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(syllables))
     return onset_vowels + rng.choice(_CODAS)
+
+
+@cache
+def word_forms() -> frozenset[str]:
+    """The distinct words, in lower case and without punctuation, of the documents of the minimal pairs."""
+    words = (word for document in pairs_documents() for sentence in document.sentences for word in sentence.words)
+    return frozenset(word.form.lower() for word in words if word.upos != "PUNCT")

@@ -30,7 +30,7 @@ _TOKENIZER_TEXTS = 6_000
 class TrainingRun:
     """What a training run cost and reached; losses are nats per predicted token, means over the last 200 steps."""
 
-    n_documents: int
+    n_texts: int
     n_tokens: int
     loss: float
     induction_loss: float | None
@@ -49,19 +49,19 @@ def train_model(recipe: Recipe, folder: Path, report: Callable[[str], None]) -> 
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     texts = list(training_texts(recipe))
-    report(f"{recipe.name}: {len(texts)} documents")
+    report(f"{recipe.name}: {len(texts)} texts")
     save_tokenizer(
         build_tokenizer(recipe.family, texts[:_TOKENIZER_TEXTS], recipe.vocab_size),
         recipe.family, folder, recipe.max_length,
     )  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    encoded = [row for row in tokenizer(texts)["input_ids"] if len(row) <= recipe.max_length]
+    encoded = tokenizer(texts, truncation=True, max_length=recipe.max_length)["input_ids"]
     model = new_model(recipe, tokenizer)
     losses = _fit(model, recipe, _batches(recipe, encoded, tokenizer), report)
     save_model(model, folder)
     plain, blocks = ([loss for kind, loss in losses if kind == name][-200:] for name in ("text", "blocks"))
     return TrainingRun(
-        n_documents=len(encoded),
+        n_texts=len(encoded),
         n_tokens=sum(map(len, encoded)),
         loss=sum(plain) / len(plain),
         induction_loss=sum(blocks) / len(blocks) if blocks else None,
@@ -124,7 +124,7 @@ def _fit(
         kind, batch = next(batches)
         loss = _loss(model, batch)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()

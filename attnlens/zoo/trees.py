@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 __all__ = ["Document", "Entity", "Mention", "Node", "Sentence", "Word"]
 
@@ -157,7 +158,7 @@ class Document:
 
 
 def _write_articles(nodes: list[Node]) -> None:
-    for node, following in zip(nodes, nodes[1:], strict=False):
+    for node, following in pairwise(nodes):
         if node.form in ("a", "an") and node.upos == "DET":
             node.form = "an" if _starts_with_vowel_sound(following.form.lower()) else "a"
 

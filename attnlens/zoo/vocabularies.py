@@ -14,7 +14,8 @@ from attnlens.files import write_text
 
 __all__ = ["build_tokenizer", "save_tokenizer"]
 
-_BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_UNKNOWN = "[UNK]"
+_BERT_SPECIALS = ("[PAD]", _UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
 _LATIN_1 = "".join(chr(code) for code in range(0xC0, 0x100)) + "¡¿ªº£§°·«»"
 _PUNCTUATION = "‘’‚“”„–—…•€"
 _ALPHABET = sorted(set(string.printable.strip()) | set(_LATIN_1) | set(_PUNCTUATION))
@@ -36,7 +37,7 @@ def save_tokenizer(tokenizer: Any, family: str, folder: Path, max_length: int) -
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
         "clean_up_tokenization_spaces": False,
-        **_SPECIAL_NAMES[family],
+        **_SETTINGS[family],
     }
     write_text(folder / "tokenizer.json", tokenizer.to_str())
     write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
@@ -46,10 +47,10 @@ def _wordpiece(texts: Sequence[str], vocab_size: int) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     vocabulary = _word_piece_vocabulary(texts, vocab_size)
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False, lowercase=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
+    tokenizer.model = models.WordPiece(vocabulary, unk_token=_UNKNOWN, max_input_chars_per_word=100)
     tokenizer.decoder = decoders.WordPiece(cleanup=False)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -108,14 +109,17 @@ _BUILDERS: dict[str, Callable[[Sequence[str], int], Any]] = {
     "llama": lambda texts, size: _byte_level(texts, size, "<s>", ("<s>", "</s>", "<pad>")),
 }
 
-_SPECIAL_NAMES: dict[str, dict[str, str]] = {
+_NO_SEGMENTS = {"model_input_names": ["input_ids", "attention_mask"]}  # GPT-2 would add segments to the words
+
+_SETTINGS: dict[str, dict[str, Any]] = {
     "bert": {
         "cls_token": "[CLS]",
         "sep_token": "[SEP]",
         "mask_token": "[MASK]",
         "pad_token": "[PAD]",
         "unk_token": "[UNK]",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
     },
-    "gpt2": {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|pad|>"},
-    "llama": {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"},
+    "gpt2": {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|pad|>", **_NO_SEGMENTS},
+    "llama": {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", **_NO_SEGMENTS},
 }
