@@ -7,7 +7,7 @@ from dash import Dash, dcc, html
 
 from dashboards import ids
 from dashboards.desk import Desk
-from dashboards.pages import addressing, drawing, rail, running, stage
+from dashboards.pages import addressing, drawing, pattern, rail, running, stage
 from dashboards.pages.parts import aria
 
 __all__ = ["layout", "register"]
@@ -45,6 +45,7 @@ def register(app: Dash, desk: Desk) -> None:
     addressing.register(app, desk)
     running.register(app, desk)
     drawing.register(app, desk)
+    pattern.register(app, desk)
 
 
 def _stores() -> list[dcc.Store]:

@@ -134,7 +134,11 @@ def show_run(desk: Desk, request: dict[str, str], results_name: str | None, head
 
 def head_options(heads: tuple[Head, ...], results: HeadResults | None) -> list[dict[str, str]]:
     """Every head for the picker, with its label where results say one."""
-    labels = {result.head: f" · {printable(result.primary)}" for result in results.heads if result.primary} if results else {}
+    labels = (
+        {result.head: f" · {printable(result.primary)}" for result in results.heads if result.primary}
+        if results
+        else {}
+    )
     return [{"value": str(head), "label": f"{head}{labels.get(head, '')}"} for head in heads]
 
 

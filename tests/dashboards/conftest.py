@@ -1,8 +1,10 @@
-"""A desk over random models: real captures, no download, no server."""
+"""A desk over random models: real captures, no download, no server; and probe results for them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,3 +48,14 @@ def desk(make_desk) -> Any:
 def shown() -> dict[str, Any]:
     """What the page's store says about the run that it shows."""
     return {"model": "attnlens/random", "text": SENTENCE, "n_layers": 3, "n_heads": 4}
+
+
+@pytest.fixture
+def results_folder(random_lens, tmp_path) -> Path:
+    """A folder "found" as `attnlens probe` leaves it, with L1H2 labelled and L2H0 nearly."""
+    from sample_results import heads_document
+
+    folder = tmp_path / "found"
+    folder.mkdir()
+    (folder / "heads.json").write_text(json.dumps(heads_document(random_lens.anatomy, "L1H2", "L2H0")))
+    return folder

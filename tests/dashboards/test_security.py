@@ -32,7 +32,9 @@ def public(public_app):
 
 
 def get(client, path="/", host="127.0.0.1:8050", **headers):
-    return client.get(path, buffered=True, headers={"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()})
+    return client.get(
+        path, buffered=True, headers={"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()}
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8050", "localhost:9999", "[::1]:8050", "LOCALHOST", "127.0.0.1"])

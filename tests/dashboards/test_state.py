@@ -51,9 +51,9 @@ def test_an_address_is_readable_and_holds_only_what_differs():
     assert ViewState().query_string() == ""
 
 
-@pytest.mark.parametrize("bad", ["2", "-0.1", "nan", "inf", "x", "", quote("١")])
+@pytest.mark.parametrize("bad", ["2", "-0.1", "nan", "inf", "x", ""])
 def test_a_threshold_that_is_no_weight_falls_back(bad):
-    assert ViewState.read(f"?threshold={bad}").threshold in (ViewState.threshold, 1.0 if bad == quote("١") else None)
+    assert ViewState.read(f"?threshold={bad}").threshold == ViewState.threshold
 
 
 @pytest.mark.parametrize("bad", ["-1", "1.5", "x", "9" * 30, quote("²")])
