@@ -87,8 +87,8 @@ def _score_text(label: Label, digits: int) -> str:
 
 def _forest_axes(figure: go.Figure, labels: Sequence[Label]) -> None:
     figure.update_layout(
-        height=34 * max(len(labels), 1) + 76,
-        margin={"l": 150, "r": 128, "t": 8, "b": 28},
+        height=34 * max(len(labels), 1) + 66,
+        margin={"l": 150, "r": 128, "t": 26, "b": 34},
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "itemclick": False},
     )

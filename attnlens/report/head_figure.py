@@ -17,14 +17,16 @@ from attnlens.report.views import HeadMapView
 
 __all__ = ["head_map"]
 
+# Labels too long for a cell; others lose "-token" and what is beyond seven characters.
 _GLYPHS = {
     "previous-token": "prev",
-    "next-token": "next",
     "same-token": "self",
     "sink-first": "first",
     "coreference": "coref",
     "induction": "induct",
+    "delimiter": "delim",
 }
+_GLYPH_LENGTH = 7
 
 
 def head_map(view: HeadMapView, *, theme: str = "light", selected: Head | None = None) -> go.Figure:
@@ -137,7 +139,7 @@ def _glyphs(view: HeadMapView, colours: Theme) -> go.Scatter:
 
 
 def _glyph(label: str) -> str:
-    return escaped(_GLYPHS.get(label, label.removeprefix("delimiter ")), 7)
+    return escaped(_GLYPHS.get(label, label.removesuffix("-token"))[:_GLYPH_LENGTH])
 
 
 def _cell_colour(view: HeadMapView, head: Head, colours: Theme) -> str:

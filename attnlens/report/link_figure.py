@@ -18,7 +18,7 @@ from attnlens.report.tables import count, number
 from attnlens.report.text import escaped
 from attnlens.report.views import PatternView
 
-__all__ = ["BINS", "FEW", "MANY", "THRESHOLD", "choose_links", "links_note", "token_links"]
+__all__ = ["APART", "BINS", "FEW", "MANY", "POINTS", "THRESHOLD", "choose_links", "links_note", "token_links"]
 
 # Lower edge of a bin of weights, line width in pixels, opacity.
 BINS = ((0.0, 0.8, 0.14), (0.1, 1.2, 0.26), (0.2, 1.7, 0.4), (0.35, 2.3, 0.56), (0.5, 3.0, 0.74), (0.7, 3.8, 0.92))
@@ -26,9 +26,9 @@ THRESHOLD = 0.05
 # Texts longer than MANY show at most FEW lines for each query.
 MANY, FEW = 64, 6
 # Where along a line its hover points lie: off the middle, where the lines cross.
-_POINTS = (0.36, 0.68)
+POINTS = (0.36, 0.68)
 # Between a token and the ends of its lines, as a share of the width.
-_APART = 0.012
+APART = 0.012
 
 Indices = Int[np.ndarray, " link"]
 
@@ -115,7 +115,7 @@ def _add_hover(figure: go.Figure, view: PatternView, queries: Indices, keys: Ind
             f"from <b>{escaped(view.row_labels[query])}</b> ({query})<br>"
             f"to <b>{escaped(view.column_labels[key])}</b> ({key})<br>weight {view.weights[query, key]:.4f}"
         )
-        for point in _POINTS:
+        for point in POINTS:
             x.append(point)
             y.append(query + point * (key - query))
             texts.append(text)
@@ -144,9 +144,9 @@ def _add_tokens(figure: go.Figure, view: PatternView, query: int | None, colours
         ]
     size = _row_pixels(view)[1]
     hovers = [_strongest_of(view, row) for row in range(len(rows))]
-    _add_column(figure, -_APART, rows, hovers, inks, "middle left", size)
+    _add_column(figure, -APART, rows, hovers, inks, "middle left", size)
     received = [_received_by(view, column) for column in range(len(columns))]
-    _add_column(figure, 1 + _APART, columns, received, column_inks, "middle right", size)
+    _add_column(figure, 1 + APART, columns, received, column_inks, "middle right", size)
 
 
 def _add_column(
@@ -205,7 +205,7 @@ def _finish(figure: go.Figure, view: PatternView, note: str, colours: Theme) -> 
             _words(note, 0.5, "center", colours, below=True),
         ],
     )
-    figure.update_xaxes(range=[-_APART, 1 + _APART], visible=False, fixedrange=True)
+    figure.update_xaxes(range=[-APART, 1 + APART], visible=False, fixedrange=True)
     figure.update_yaxes(range=[n - 0.5, -0.5], visible=False, fixedrange=True)
 
 

@@ -17,7 +17,7 @@ from attnlens.measures import patterns
 __all__ = ["METRICS", "Metric", "metric_values", "metric_values_of"]
 
 # Weights held at once while measuring: 16 million float32 are 64 MB.
-_TILE = 16_000_000
+TILE = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def metric_values_of(
 
 def _tiles(run: Capture, layer: int) -> Iterator[tuple[slice, Tensor]]:
     """The layer's heads with their weights: all at once where they fit, else one head at a time."""
-    if run.n_heads * len(run.tokens) ** 2 <= _TILE:
+    if run.n_heads * len(run.tokens) ** 2 <= TILE:
         yield slice(None), run.attention(layer)
         return
     for head in range(run.n_heads):

@@ -52,12 +52,12 @@ SPACE: Mapping[str, float] = {"1": 0.25, "2": 0.5, "3": 1.0, "4": 1.5, "5": 2.5,
 # Category -> name for a legend, in the order in which a legend lists them.
 CATEGORIES: Mapping[str, str] = {
     "position": "fixed position",
-    "sink": "sink or delimiter",
-    "broad": "broad",
     "syntax": "syntax",
     "coreference": "coreference",
     "induction": "induction and copies",
     "other": "other",
+    "sink": "sink or delimiter",
+    "broad": "broad",
 }
 
 

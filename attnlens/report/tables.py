@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["Cell", "Table", "count", "number", "share"]
+__all__ = ["Cell", "Table", "chance", "count", "number", "share"]
 
 Cell = str | int | float | bool | None
 
@@ -35,6 +35,15 @@ def number(value: float | None, digits: int = 2) -> str:
         return "–"
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def chance(q: float | None) -> str:
+    """A probability: small ones as a bound.
+
+    >>> chance(0.0004), chance(0.0312), chance(None)
+    ('< 0.001', '0.031', '–')
+    """
+    return "< 0.001" if q is not None and q < 0.001 else number(q, 3)
 
 
 def share(value: float | None, digits: int = 0) -> str:
