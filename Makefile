@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 MODEL ?= attnlens/tiny-bert
-CORPUS ?= embedded
+CORPUS ?= attnlens/grammar
 TEXT ?= The keys to the cabinet are on the table.
 OUT ?= out
 TORCH ?= 2.13.0
@@ -61,6 +61,7 @@ bench: $(FULL) ## measure what a capture costs on this machine
 	$(BIN)/python benchmarks/capture_overhead.py
 
 docs: $(DOCS) ## build the documentation into build/docs; a broken link is an error
+	$(BIN)/python tools/help_blocks.py
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/docs
 	@echo "build/docs/index.html"
 

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
+from documents import PAGES, ROOT, commands_of
 
 # Written in parts, so that this file does not contain what it looks for.
 FOLDERS = re.compile(rb"(?<![\w.~}-])/(?:" + b"|".join([b"root", b"home", b"Users", b"work", b"tmp"]) + rb")/")
-HOSTS = [b"pypi" + b".org", b"python" + b"hosted.org", b"download.pytorch.org"]
-
-
-def console_lines(page: Path) -> list[str]:
-    """Commands in the page's fenced blocks: lines of `console`, `sh` and `bash` blocks, prompts removed."""
-    blocks = re.findall(r"^```(?:console|sh|bash|shell)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.removeprefix("$ ").strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
-def commands_of(program: str) -> list[tuple[str, list[str]]]:
-    found = []
-    for page in PAGES:
-        for line in console_lines(page):
-            words = shlex.split(line, comments=True)
-            if words and words[0] == program:
-                found.append((f"{page.name}: {line}", words[1:]))
-    return found
+HOSTS = [
+    b".".join(parts) for parts in ([b"pypi", b"org"], [b"python" + b"hosted", b"org"], [b"download", b"pytorch", b"org"])
+]
 
 
 @pytest.mark.parametrize(("where", "words"), commands_of("attnlens"))
@@ -65,6 +47,18 @@ def test_relative_links_lead_somewhere(page):
     relative = [target for target in targets if target and "://" not in target and not target.startswith("mailto:")]
 
     assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+def test_the_help_in_the_documents_is_what_the_commands_print(monkeypatch):
+    """When this fails: .venv/bin/python tools/help_blocks.py"""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import help_blocks
+
+    page = help_blocks.PAGE.read_text(encoding="utf-8")
+
+    assert page == help_blocks.renewed(page)
+    assert len(help_blocks.BLOCK.findall(page)) >= 8
 
 
 def project_files() -> list[Path]:
