@@ -24,9 +24,10 @@ from probes.words import Observation, winners
 __all__ = ["ALL", "NON_IDENTICAL", "Anaphor", "CoreferenceProbe", "anaphors_in"]
 
 ALL = Key("antecedent")
-NON_IDENTICAL = Key("antecedent (non-identical)")
+NON_IDENTICAL = Key("antecedent (other form)")
 OFFSETS = tuple(range(-10, 0))
-RULES = ("nearest mention", "same word, else nearest", "compatible, else nearest")
+# The last two answer as the first does where no earlier mention has the same word, or fits in number, gender, person.
+RULES = ("nearest mention", "same word", "compatible mention")
 
 
 @dataclass(frozen=True)
@@ -176,3 +177,9 @@ class CoreferenceProbe:
             if key in anaphor.keys and targets:
                 return Pointer(anaphor.head, targets, candidates, "word")
         return None
+
+
+if __name__ == "__main__":
+    from probes.cli import main
+
+    main("coreference")

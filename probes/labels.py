@@ -129,8 +129,9 @@ def verdict(scores: Scores, head: int, labelled: bool, thresholds: Thresholds) -
     """What can be said about the best head of a relation, in a word or two.
 
     "syntactic" or "coreference": it earned the label. "insufficient data": too few trials in a half. "below baseline":
-    a rule without a model does better. "positional-equivalent": it does not beat the rule by the margin, or does so at
-    any word with the same offset too. "weak": it misses another condition, or the relation earns no label.
+    a rule without a model does better. "positional-equivalent" (where the rules are offsets) or "baseline-equivalent":
+    it does not beat the rule by the margin, or does so at any word with the same offset too. "weak": it misses another
+    condition, or the relation earns no label.
     """
     if min(scores.n_select, scores.n_confirm) < thresholds.fewest:
         return "insufficient data"
@@ -140,4 +141,6 @@ def verdict(scores: Scores, head: int, labelled: bool, thresholds: Thresholds) -
     if margin < 0:
         return "below baseline"
     unselective = scores.control_n > 0 and float(scores.selectivity[head]) < thresholds.selectivity
-    return "positional-equivalent" if margin < thresholds.margin or unselective else "weak"
+    if margin >= thresholds.margin and not unselective:
+        return "weak"
+    return "positional-equivalent" if scores.family == "syntax" else "baseline-equivalent"

@@ -183,3 +183,9 @@ def _targets(key: Key, query: int, seen: Observation) -> list[int]:
     punctuation = [at for at in range(n) if seen.delimiters[at] and not seen.special[at]]
     sets = {FIRST: [0], SEPARATOR: separators, PUNCTUATION: punctuation, DELIMITER: separators + punctuation}
     return sets.get(key, [])
+
+
+if __name__ == "__main__":
+    from probes.cli import main
+
+    main("positional")

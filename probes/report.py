@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnlens.errors import ResultsError
-from attnlens.files import check_writable, whole_file, write_text
+from attnlens.files import check_writable, whole_file
 from attnlens.heads import Head
 from attnlens.models.anatomy import Anatomy
 from probes.corpora.data import Corpus
@@ -87,9 +87,10 @@ class HeadReport:
         """
         check_folder(folder)
         results, cells = (Path(folder) / name for name in FILES)
-        with whole_file(cells) as part:
-            self.frame.to_parquet(part, index=False)
-        write_text(results, json.dumps(self.document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(self.document, indent=1, ensure_ascii=False, allow_nan=False)
+        with whole_file(cells) as cells_part, whole_file(results) as results_part:
+            self.frame.to_parquet(cells_part, index=False)
+            results_part.write_text(text + "\n", encoding="utf-8")
         return results, cells
 
 

@@ -202,3 +202,9 @@ def _trials(
     rows = counted[np.arange(len(query)), arcs.relation] > 0
     at[query[rows], arcs.relation[rows]] = True
     return np.asarray(at.sum(axis=0), dtype=np.int64)
+
+
+if __name__ == "__main__":
+    from probes.cli import main
+
+    main("syntax")

@@ -1,0 +1,107 @@
+"""`attnlens probe`: what every head of a model does, measured on annotated text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnlens.cli import console
+from attnlens.cli.options import (
+    AllowPickle,
+    Device,
+    Dtype,
+    JsonOption,
+    ModelOption,
+    TrustRemoteCode,
+    load_lens,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from probes.report import HeadReport
+
+__all__ = ["main", "probe"]
+
+
+def probe(
+    family: Annotated[
+        str,
+        typer.Argument(metavar="FAMILY|all", help="positional, syntax, coreference, another installed one, or all."),
+    ],
+    model: ModelOption,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            "--corpus", "-c", metavar="CORPUS", help="A CoNLL-U file (default: the embedded attnlens/grammar)."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write heads.json and cells.parquet into this folder."),
+    ] = None,
+    as_json: JsonOption = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Read only the first N sentences.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="SEED", help="Of control words and resampling.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, metavar="N", help="Sentences per forward pass.")
+    ] = 16,
+    engine: Annotated[str, typer.Option("--engine", metavar="ENGINE", help="What runs the corpus.")] = "local",
+    device: Device = None,
+    dtype: Dtype = None,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Find out what each head does, from annotated text.
+
+    Every score stands beside the best rule that needs no model, chosen on one half of the corpus and scored on the
+    other. With 'all', families that the corpus has no annotation for are left out. Results in DIR are replaced.
+    """
+    from attnlens.plugins import load_plugin
+
+    run = load_plugin("attnlens.engines", engine)
+    with console.status("reading the corpus"):
+        from probes.corpora.sources import open_corpus
+        from probes.engine import choose_families
+        from probes.report import check_folder
+
+        if output is not None:
+            check_folder(output)
+        opened = open_corpus(corpus, limit=limit)
+        _, left_out = choose_families(family, opened, seed)
+    for name, reason in left_out.items():
+        console.say(f"{name} is left out: {reason}.")
+    lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    with console.progress(f"probing {opened.name}") as advance:
+        report: HeadReport = run(lens, family, opened, seed=seed, batch_size=batch_size, progress=advance)
+    paths = report.save(output) if output is not None else ()
+    _print(report, paths, as_json)
+
+
+def _print(report: HeadReport, paths: Sequence[Path], as_json: bool) -> None:
+    if as_json:
+        console.json(report.to_json())
+        return
+    from attnlens.capture.tokens import printable
+    from probes.tables import draw
+
+    console.out(*draw(report.to_json(), console.stdout_width()))
+    if paths:
+        console.out("", "written: " + ", ".join(printable(str(path)) for path in paths))
+
+
+def main(family: str | None = None) -> None:
+    """Run the command as a script: `python -m probes`, or `python -m probes.syntax` for one family.
+
+    Args:
+        family: put in front of the arguments where the script is that of one family.
+    """
+    from attnlens.cli import main as run_command_line
+
+    sys.argv[1:1] = ["probe", *([family] if family else [])]
+    run_command_line()

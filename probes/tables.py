@@ -1,0 +1,130 @@
+"""A result in the terminal: the labelled heads, then per relation the best head beside the best rule without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from attnlens.capture.tokens import printable
+from attnlens.report.tables import count, number, share
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+__all__ = ["draw"]
+
+DIRECTIONS = {"d2h": "d→h", "h2d": "h→d", None: ""}
+LEGEND = "d→h: the dependent attends to its head; h→d: the head attends to its dependent."
+
+
+def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | RenderableType]:
+    """What the terminal shows of a `heads.json`: plain strings and rich tables, in order."""
+    yield from _title(document)
+    labelled = [head for head in document["heads"] if head["labels"]]
+    if labelled:
+        yield ""
+        yield _labels(labelled, width)
+    relations = [row for row in document["relations"] if row["verdict"] != "insufficient data"]
+    if relations:
+        yield ""
+        yield _relations(relations, width)
+        yield from ("", LEGEND) if any(row["direction"] for row in relations) else ()
+    if few := len(document["relations"]) - len(relations):
+        fewest = int(document["scope"]["thresholds"]["fewest"])
+        yield f"{count(few, 'question')} with fewer than {fewest} cases in a half: insufficient data, see heads.json."
+    yield ""
+    yield from _scope(document)
+
+
+def _title(document: Mapping[str, Any]) -> Iterator[str]:
+    model, corpus, scope = document["model"], document["corpus"], document["scope"]
+    yield (
+        f"{printable(model['model'])} ({model['n_layers']} layers x {model['n_heads']} heads) on "
+        f"{printable(corpus['name'])} ({count(corpus['n_sentences'], 'sentence')}, "
+        f"{count(corpus['n_documents'], 'document')})"
+    )
+    yield (
+        f"{scope['n_labelled']} of {count(scope['n_heads'], 'head')} labelled; "
+        f"{share(scope['unclassified_share'])} unclassified"
+    )
+
+
+def _labels(heads: list[Mapping[str, Any]], width: int) -> Table:
+    table = _table(width)
+    table.add_column("head", no_wrap=True)
+    table.add_column("label", overflow="fold")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("rule without a model", overflow="fold")
+    table.add_column("n", justify="right", no_wrap=True)
+    for head in heads:
+        for index, label in enumerate(head["labels"]):
+            table.add_row(
+                head["head"] if index == 0 else "",
+                _named(label["label"], label["direction"]),
+                number(label["score"]),
+                _interval(label["ci"]),
+                _rule(label["baseline"], label["baseline_name"]),
+                f"{label['n']:,}",
+            )
+    return table
+
+
+def _relations(rows: list[Mapping[str, Any]], width: int) -> Table:
+    table = _table(width)
+    table.add_column("relation", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("best", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("95 %", no_wrap=True)
+    table.add_column("best rule", min_width=14, overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            printable(row["relation"]),
+            DIRECTIONS[row["direction"]],
+            row["best_head"] or "–",
+            number(row["score"]),
+            _interval(row["ci"]),
+            _rule(row["baseline"], row["baseline_name"]),
+            row["verdict"],
+        )
+    return table
+
+
+def _table(width: int) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), width=min(width, 100))
+
+
+def _named(name: str, direction: str | None) -> str:
+    return " ".join(filter(None, (printable(name), DIRECTIONS[direction])))
+
+
+def _interval(ci: list[float | None] | None) -> str:
+    return "–" if ci is None else f"{number(ci[0])}–{number(ci[1])}"
+
+
+def _rule(score: float | None, name: str | None) -> str:
+    return "–" if score is None or name is None else f"{number(score)} {printable(name)}"
+
+
+def _scope(document: Mapping[str, Any]) -> Iterator[str]:
+    corpus, scope = document["corpus"], document["scope"]
+    split = scope["split"]
+    yield (
+        f"Scores are of {count(split['confirm'], scope['unit'])} that were not used to choose heads or rules "
+        f"({split['select']:,} were)."
+    )
+    yield (
+        f"{scope['n_cells']:,} cells looked at, {scope['n_tested']:,} tested; false discovery rate "
+        f"{share(scope['thresholds']['q'])}."
+    )
+    if left := corpus["n_skipped_sentences"]:
+        yield f"{count(left, 'sentence')} did not fit the model and {'was' if left == 1 else 'were'} skipped."
+    if left := corpus["n_dropped_words"]:
+        yield f"The tokenizer made no token of {count(left, 'word')}; nothing was scored there."
+    yield scope["caveat"]
