@@ -28,7 +28,7 @@ HABITS = {
     "special": Kind("x", "other specials", (110, 110, 110)),
 }
 FLOOR = 0.3
-_N_ROWS = 10
+_N_PER_KIND = 3
 _LABEL_WIDTH = 24
 
 
@@ -60,11 +60,14 @@ class HabitTable:
         best = habits.max(0)
         return cls(kinds, np.where(best < 0, np.nan, best), values["entropy"], values)
 
-    def ranked(self) -> list[tuple[int, int]]:
-        """(layer, head) by share, largest first; heads without one are left out."""
+    def ranked(self, kind: int) -> list[tuple[int, int]]:
+        """(layer, head) of the heads of one kind, from the largest share down to `FLOOR`."""
         order = np.argsort(-self.shares, axis=None, kind="stable")
-        pairs = [tuple(map(int, np.unravel_index(flat, self.shares.shape))) for flat in order]
-        return [(layer, head) for layer, head in pairs if not np.isnan(self.shares[layer, head])]
+        pairs = (tuple(map(int, np.unravel_index(flat, self.shares.shape))) for flat in order)
+        return [(layer, head) for layer, head in pairs if self._is(kind, layer, head)]
+
+    def _is(self, kind: int, layer: int, head: int) -> bool:
+        return bool(self.kinds[layer, head] == kind and self.shares[layer, head] >= FLOOR)
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object per head, layer by layer."""
@@ -91,16 +94,17 @@ def draw_habits(table: HabitTable, width: int) -> tuple[Text | Table, ...]:
 
 def _legend(kinds: Sequence[Kind]) -> Text:
     names = "  ".join(f"{kind.letter} {kind.name}" for kind in kinds)
-    rule = f"Where the largest share of a head's attention goes on average, in percent; · below {100 * FLOOR:.0f}."
+    rule = f"Each head's largest share of attention, in percent; · where it is below {100 * FLOOR:.0f}."
     return Text(f"{rule}\n{names}", style="dim")
 
 
 def _strongest_heads(table: HabitTable, kinds: Sequence[Kind]) -> Table:
+    """Up to three heads of each kind, so that the many heads that rest on the first token do not crowd out the rest."""
     drawn = _plain_table(("head", "left"), ("mostly attends to", "left"), ("share", "right"), ("entropy", "right"))
-    for layer, head in table.ranked()[:_N_ROWS]:
-        share, entropy = table.shares[layer, head], table.entropy[layer, head]
-        name = kinds[table.kinds[layer, head]].name
-        drawn.add_row(f"L{layer}H{head}", name, f"{share:.1%}", f"{entropy:.2f} nats")
+    for index, kind in enumerate(kinds):
+        for layer, head in table.ranked(index)[:_N_PER_KIND]:
+            share, entropy = table.shares[layer, head], table.entropy[layer, head]
+            drawn.add_row(f"L{layer}H{head}", kind.name, f"{share:.1%}", f"{entropy:.2f} nats")
     return drawn
 
 

@@ -16,8 +16,9 @@ from rich.text import Text
 
 __all__ = ["Kind", "fit_label", "head_grid", "token_matrix"]
 
-# Red, green, blue of a cell at full strength, on a dark or a light terminal alike; chosen to differ without hue too.
+# Red, green, blue of a weight of 1; white text stands on it.
 _WEIGHT = (38, 110, 180)
+_PLAIN_BELOW = 0.1
 _SHADES = " ░▒▓█"
 _MAX_LABEL = 14
 
@@ -36,6 +37,11 @@ def fit_label(label: str, width: int) -> str:
     if cell_len(label) > width:
         return set_cell_size(label, width - 1) + "…"
     return set_cell_size(label, width)
+
+
+def _to_the_right(label: str, width: int) -> str:
+    fitted = fit_label(label, width).rstrip()
+    return " " * (width - cell_len(fitted)) + fitted
 
 
 def head_grid(
@@ -123,7 +129,7 @@ def _token_header(columns: Sequence[str], margin: int, cell: int) -> list[Text]:
         ticks = "".join(f"{index:<5}" for index in range(0, len(columns), 5))[: len(columns) + 4]
         return [Text(blank + ticks, style="dim")]
     numbers = "".join(f"{index:>{cell - 1}} " for index in range(len(columns)))
-    labels = "".join(f"{fit_label(name, cell - 1)} " for name in columns)
+    labels = "".join(f"{_to_the_right(name, cell - 1)} " for name in columns)
     return [Text(blank + numbers, style="dim"), Text(blank + labels)]
 
 
@@ -139,7 +145,9 @@ def _token_cell(weight: float, seen: bool, cell: int) -> Text:
 
 
 def _background(rgb: tuple[int, int, int], strength: float) -> str:
-    """A style whose background goes from black to the colour; the text on it stays readable."""
-    share = 0.25 + 0.75 * min(max(strength, 0.0), 1.0)
+    """A style whose background grows from dim to the full colour; none for what is weak, on any terminal's own."""
+    if strength < _PLAIN_BELOW:
+        return ""
+    share = 0.45 + 0.55 * min(strength, 1.0)
     red, green, blue = (round(share * part) for part in rgb)
     return f"rgb(255,255,255) on rgb({red},{green},{blue})"
