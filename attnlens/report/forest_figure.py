@@ -15,6 +15,9 @@ from attnlens.report.text import escaped
 
 __all__ = ["forest"]
 
+# The axis ends here, where the scores stand as text.
+_RIGHT = 1.03
+
 
 def forest(results: HeadResults, head: Head | str | tuple[int, int], *, theme: str = "light") -> go.Figure:
     """A head's scores with their intervals, each beside its baseline; labels that nearly passed are hollow.
@@ -56,6 +59,7 @@ def _scores(labels: Sequence[Label], n_passed: int, colours: Theme) -> go.Scatte
         mode="markers",
         name="score, 95 % interval",
         error_x={"array": high, "arrayminus": low, "color": colours.muted, "thickness": 2, "width": 5},
+        cliponaxis=False,
         marker={
             "size": 11,
             "color": [tint if i < n_passed else colours.surface for i, tint in enumerate(tints)],
@@ -68,7 +72,7 @@ def _scores(labels: Sequence[Label], n_passed: int, colours: Theme) -> go.Scatte
 
 def _score_texts(labels: Sequence[Label], colours: Theme) -> go.Scatter:
     return go.Scatter(
-        x=[1.03] * len(labels),
+        x=[_RIGHT] * len(labels),
         y=list(range(len(labels))),
         mode="text",
         text=[_score_text(label, 2) for label in labels],
@@ -92,7 +96,9 @@ def _forest_axes(figure: go.Figure, labels: Sequence[Label]) -> None:
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "itemclick": False},
     )
-    figure.update_xaxes(range=[0, 1.005], dtick=0.25, showgrid=True, fixedrange=True, side="top", tickformat=".2~f")
+    figure.update_xaxes(
+        range=[-0.02, _RIGHT], dtick=0.25, showgrid=True, fixedrange=True, side="top", tickformat=".2~f"
+    )
     aliases = {str(i): escaped(label.name, 20) for i, label in enumerate(labels)}
     figure.update_yaxes(
         range=[len(labels) - 0.5, -0.5], tick0=0, dtick=1, tickformat="d", labelalias=aliases, fixedrange=True
