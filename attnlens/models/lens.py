@@ -186,7 +186,7 @@ class Lens:
 
         Args:
             text: the text.
-            target: the token to explain, as the tokenizer spells it in running text; None takes the model's first choice.
+            target: the token to explain, spelled as in running text; None takes the first choice of the model.
             against: explain the difference to this token's logit instead ("is" against "are").
             position: token whose output is read, from the end if negative.
             steps: points of the integration.

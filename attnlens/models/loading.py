@@ -176,6 +176,8 @@ def _tokenizer(name: str, where: str, trust_remote_code: bool) -> PreTrainedToke
             f"{printable(name)} has no tokenizer that transformers can load ({_first_line(error)}); "
             "put its tokenizer.json beside the weights."
         ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # early releases of transformers 5 make up an empty one
+        raise ModelNotFoundError(f"{printable(name)} has no tokenizer; put its tokenizer.json beside the weights.")
     return tokenizer
 
 
