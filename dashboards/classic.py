@@ -40,8 +40,7 @@ def classic_view_of(desk: Desk, given: dict[str, str]) -> str:
     from attnlens.report.classic import classic_page
 
     run = desk.run({"model": given.get("model", ""), "text": given.get("text", "")})
-    page: str = classic_page(run)
-    return page
+    return classic_page(run, "head", head=given.get("head") or None, theme=given.get("theme", "light"))
 
 
 def inline_scripts(page: str) -> list[str]:

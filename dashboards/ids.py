@@ -7,7 +7,7 @@ ADDRESS = "address"  # what the browser's address asks for: {"search": "?model=.
 ADDRESS_OUT = "address-out"  # what the address should become: "?model=..."
 ADDRESS_SENT = "address-sent"
 REQUEST = "request"  # the run that is asked for: {"model", "text"}
-RUN = "run"  # the run that is shown: {"model", "text", "n_layers", "n_heads"}
+RUN = "run"  # the run that is shown: {"model", "text", "n_layers", "n_heads", "n_tokens"}
 QUERY = "query"  # the token whose links alone are drawn: {"position", "of"}
 THEME = "theme"  # "light" or "dark"
 

@@ -48,7 +48,11 @@ def evidence(results: HeadResults | None, head: str, theme: str) -> list[Any]:
     if found.labels or found.weak:
         forest = figures.forest(results, head, theme=theme)
         picture = dcc.Graph(figure=forest, config=GRAPH_CONFIG, className="forest")
-        parts.append(html.Div(picture, role="img", **aria(label=f"Scores of {head} beside their baselines")))
+        parts.append(
+            html.Div(
+                picture, role="img", className="forest-frame", **aria(label=f"Scores of {head} beside their baselines")
+            )
+        )
     if found.weak:
         parts.append(
             folded(f"Nearly: {len(found.weak)}", html.Ul([_weak(label) for label in found.weak], className="labels"))

@@ -126,6 +126,7 @@ def classic_frame(selection: Selection, theme: str) -> html.Iframe:
         sandbox="allow-scripts",
         title=f"BertViz head view of {selection.head}",
         className="classic",
+        style={"--rows": run["n_tokens"]},
     )
 
 

@@ -58,7 +58,7 @@ def metric_options(with_labels: bool) -> list[dict[str, Any]]:
 
 def _status() -> list[Any]:
     working = html.Div(
-        [dmc.Loader(size="xs", type="dots", color="var(--al-accent)"), html.Span("Running the model …")],
+        [_dots(), html.Span("Running the text …")],
         id=ids.STATUS,
         className="status",
         role="status",
@@ -67,13 +67,14 @@ def _status() -> list[Any]:
 
 
 def _empty() -> html.Div:
-    return html.Div(
-        [
-            html.P("Nothing is shown yet.", className="empty-title"),
-            html.P("Pick a model, type a sentence and press Run: every head of every layer appears here as one map."),
-        ],
-        className="empty",
-    )
+    hint = "Pick a model, type a sentence and press Run: every head of every layer appears here as one map."
+    idle = html.Div([html.P("Nothing is shown yet.", className="empty-title"), html.P(hint)], className="empty-idle")
+    busy = html.Div([_dots(), html.Span("Opening the model and running the text …")], className="empty-busy")
+    return html.Div([idle, busy], className="empty")
+
+
+def _dots() -> dmc.Loader:
+    return dmc.Loader(size="xs", type="dots", color="var(--al-accent)")
 
 
 def _map_card() -> html.Section:
@@ -106,18 +107,9 @@ def _map_card() -> html.Section:
 
 
 def _head_card() -> html.Section:
-    head = html.Header(
-        [
-            html.Div(
-                [
-                    html.H2("", id=ids.HEAD_TITLE, className="head-title"),
-                    html.Div(id=ids.HEAD_LABELS, className="badges"),
-                ]
-            ),
-            _head_picker(),
-        ],
-        className="card-head",
-    )
+    title = html.H2("", id=ids.HEAD_TITLE, className="head-title")
+    head = html.Header([title, _head_picker()], className="card-head")
+    labels = html.Div(id=ids.HEAD_LABELS, className="badges")
     tabs = dmc.Tabs(
         [
             dmc.TabsList(
@@ -135,7 +127,7 @@ def _head_card() -> html.Section:
         id=ids.TAB,
         value=ViewState.tab,
     )
-    return html.Section([head, tabs], className="card head-card", **aria(label="The selected head"))
+    return html.Section([head, labels, tabs], className="card head-card", **aria(label="The selected head"))
 
 
 def _head_picker() -> html.Div:

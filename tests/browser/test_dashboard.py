@@ -66,15 +66,30 @@ def browser(chromium) -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def context_with(browser) -> Iterator[Any]:
+    """`context_with(**options)`: a browser context, kept for the next test that asks for the same, with its cache."""
+    contexts: dict[str, Any] = {}
+
+    def find(**options: Any) -> Any:
+        key = repr(sorted(options.items()))
+        if key not in contexts:
+            contexts[key] = browser.new_context(**({"viewport": {"width": 1440, "height": 1000}} | options))
+        return contexts[key]
+
+    yield find
+    for context in contexts.values():
+        context.close()
+
+
 @pytest.fixture
-def visit(browser, server):
-    """`visit("?head=L1H2", **options)` opens the page; in the end nothing has complained, asked elsewhere or popped up."""
-    contexts, problems = [], []
+def visit(context_with, server):
+    """`visit("?head=L1H2", **options)` opens the page; in the end nothing has complained or asked elsewhere."""
+    pages, problems = [], []
 
     def open_page(query: str = "", **options: Any) -> Any:
-        context = browser.new_context(**({"viewport": {"width": 1440, "height": 1000}} | options))
-        contexts.append(context)
-        page = context.new_page()
+        page = context_with(**options).new_page()
+        pages.append(page)
         page.set_default_timeout(20_000)
         page.on("console", lambda message: message.type in ("error", "warning") and problems.append(message.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -85,8 +100,8 @@ def visit(browser, server):
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert problems == []
 
 

@@ -47,7 +47,7 @@ def desk(make_desk) -> Any:
 @pytest.fixture
 def shown() -> dict[str, Any]:
     """What the page's store says about the run that it shows."""
-    return {"model": "attnlens/random", "text": SENTENCE, "n_layers": 3, "n_heads": 4}
+    return {"model": "attnlens/random", "text": SENTENCE, "n_layers": 3, "n_heads": 4, "n_tokens": 11}
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def selection(shown, **changes) -> Selection:
 def test_a_run_sets_the_stage(desk, shown):
     run, stage, summary, options, head, _note, hidden = running.show_run(desk, shown, "", HEAD)
 
-    assert run == shown
+    assert run == shown | {"n_tokens": len(desk.run(shown).tokens)}
     assert stage == "stage"
     assert hidden is True
     assert "3 layers × 4 heads" in texts_in(summary)
