@@ -34,6 +34,7 @@ demo: $(CORE) ## show, probe and report on an embedded model and corpus, with no
 	$(BIN)/attnlens show -m $(MODEL) "$(TEXT)"
 	$(BIN)/attnlens probe all -m $(MODEL) -c $(CORPUS) -o $(OUT)
 	$(BIN)/attnlens report $(OUT) -o $(OUT)/report.html
+	@echo "The head table is above; the report, for any browser, is $(OUT)/report.html"
 
 test: export HF_HUB_OFFLINE = 1
 test: $(FULL) ## run every test, with a real browser where one can be installed
