@@ -167,12 +167,14 @@ def _frame(head: Head, colours: Theme) -> dict[str, Any]:
 
 def _map_axes(figure: go.Figure, view: HeadMapView) -> None:
     cell = 38 if view.n_layers <= 12 else 26
-    named = any(trace.name for trace in figure.data)
+    n_named = sum(trace.name is not None for trace in figure.data)
+    # Room for two names in a row: plotly does not move the cells for a legend that it breaks into more rows.
+    bottom = 16 + 20 * -(-n_named // 2) if n_named else 12
     figure.update_layout(
-        height=cell * view.n_layers + 74 + (34 if named else 0),
-        margin={"l": 52, "r": 12, "t": 44, "b": 44 if named else 12},
-        showlegend=named,
-        legend={"orientation": "h", "x": 0, "y": 0, "yanchor": "top", "yref": "paper", "itemclick": False},
+        height=cell * view.n_layers + 62 + bottom,
+        margin={"l": 52, "r": 12, "t": 44, "b": bottom},
+        showlegend=n_named > 0,
+        legend={"orientation": "h", "x": 0, "y": 0, "yanchor": "bottom", "yref": "container", "itemclick": False},
     )
     figure.update_layout(legend_itemdoubleclick=False)
     step = {"dtick": 1 if view.n_heads <= 16 else 4, "tick0": 0, "tickformat": "d"}

@@ -200,8 +200,8 @@ def _finish(figure: go.Figure, view: PatternView, note: str, colours: Theme) -> 
         showlegend=False,
         hovermode="closest",
         annotations=[
-            _words("from", 0, "right", colours),
-            _words("to", 1, "left", colours),
+            _words("from", 0.0, "right", colours),
+            _words("to", 1.0, "left", colours),
             _words(note, 0.5, "center", colours, below=True),
         ],
     )
