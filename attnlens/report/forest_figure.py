@@ -51,14 +51,13 @@ def _baselines(labels: Sequence[Label], colours: Theme) -> go.Scatter:
 
 def _scores(labels: Sequence[Label], n_passed: int, colours: Theme) -> go.Scatter:
     tints = [colours.categories[label.category] for label in labels]
-    low = [label.score - label.ci[0] if label.ci else 0.0 for label in labels]
-    high = [label.ci[1] - label.score if label.ci else 0.0 for label in labels]
+    low, high = zip(*(_arms(label) for label in labels), strict=True) if labels else ((), ())
     return go.Scatter(
         x=[label.score for label in labels],
         y=list(range(len(labels))),
         mode="markers",
         name="score, 95 % interval",
-        error_x={"array": high, "arrayminus": low, "color": colours.muted, "thickness": 2, "width": 5},
+        error_x={"array": list(high), "arrayminus": list(low), "color": colours.muted, "thickness": 2, "width": 5},
         cliponaxis=False,
         marker={
             "size": 11,
@@ -68,6 +67,13 @@ def _scores(labels: Sequence[Label], n_passed: int, colours: Theme) -> go.Scatte
         text=[f"{escaped(label.name, 60)}: {_score_text(label, 4)}, n = {label.n}" for label in labels],
         hovertemplate="%{text}<extra></extra>",
     )
+
+
+def _arms(label: Label) -> tuple[float, float]:
+    """Lengths of the interval below and above the score."""
+    if label.score is None or label.ci is None:
+        return 0.0, 0.0
+    return label.score - label.ci[0], label.ci[1] - label.score
 
 
 def _score_texts(labels: Sequence[Label], colours: Theme) -> go.Scatter:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from attnlens.errors import ResultsError
+from attnlens.errors import HeadAddressError, ResultsError
 from attnlens.heads import Head
 from attnlens.models.anatomy import Anatomy
 from attnlens.report.palette import category_of
@@ -26,8 +26,6 @@ __all__ = [
 ]
 
 SCHEMA = "attnlens.heads/1"
-
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Label:
     relation: str | None
     direction: str | None
     text: str
-    score: float
+    score: float | None
     ci: tuple[float, float] | None
     baseline: float | None
     baseline_name: str | None
@@ -191,7 +189,7 @@ def load_results(path: str | Path) -> HeadResults:
         raise ResultsError(f"{path} does not exist; give the folder that attnlens probe -o wrote.")
     file = path / "heads.json" if path.is_dir() else path
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise ResultsError(f"{path} holds no heads.json; give a folder that attnlens probe -o wrote.") from None
     except OSError as error:
@@ -212,14 +210,17 @@ def parse_results(document: Any) -> HeadResults:
     """
     _check_schema(document)
     try:
+        anatomy = Anatomy.from_json(document["model"])
         return HeadResults(
-            anatomy=Anatomy.from_json(document["model"]),
+            anatomy=anatomy,
             corpus=document["corpus"],
             scope=document["scope"],
             versions=document["versions"],
-            heads=tuple(_head(part) for part in document["heads"]),
-            relations=tuple(_relation(part) for part in document["relations"]),
+            heads=tuple(_head(part, anatomy) for part in document["heads"]),
+            relations=tuple(_relation(part, anatomy) for part in document["relations"]),
         )
+    except HeadAddressError as error:
+        raise ResultsError(f"{error} Write the results again with attnlens probe.") from None
     except KeyError as error:
         raise ResultsError(f"{error} is missing; write the results again with attnlens probe.") from None
     except (TypeError, ValueError, AttributeError) as error:
@@ -245,9 +246,17 @@ def _check_schema(document: Any) -> None:
         raise ResultsError(f"not as {SCHEMA} says, at {error.json_path}: {message}")
 
 
-def _head(part: Mapping[str, Any]) -> HeadResult:
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _address(text: str, anatomy: Anatomy) -> Head:
+    return Head.parse(text).within(anatomy.n_layers, anatomy.n_heads)
+
+
+def _head(part: Mapping[str, Any], anatomy: Anatomy) -> HeadResult:
     return HeadResult(
-        head=Head.parse(part["head"]),
+        head=_address(part["head"], anatomy),
         primary=part["primary"],
         labels=tuple(_label(label) for label in part["labels"]),
         weak=tuple(_label(label) for label in part["weak"]),
@@ -263,16 +272,16 @@ def _label(part: Mapping[str, Any]) -> Label:
 
 def _example(part: Mapping[str, Any]) -> Example:
     known = {name: part[name] for name in Example.__dataclass_fields__}
-    return Example(**known | {"tokens": tuple(part["tokens"])})
+    example = Example(**known | {"tokens": tuple(part["tokens"])})
+    if not all(0 <= i < len(example.tokens) for i in (example.query, example.target, example.argmax)):
+        raise ValueError("an example points outside its sentence")
+    return example
 
 
-def _relation(part: Mapping[str, Any]) -> Relation:
+def _relation(part: Mapping[str, Any], anatomy: Anatomy) -> Relation:
     known = {name: part[name] for name in Relation.__dataclass_fields__}
-    return Relation(**known | {"ci": _pair(part["ci"]), "best_head": _optional(Head.parse, part["best_head"])})
-
-
-def _optional(read: Callable[[Any], Part], value: Any) -> Part | None:
-    return None if value is None else read(value)
+    best = None if part["best_head"] is None else _address(part["best_head"], anatomy)
+    return Relation(**known | {"ci": _pair(part["ci"]), "best_head": best})
 
 
 def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
