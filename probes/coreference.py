@@ -18,7 +18,7 @@ import numpy as np
 from probes.corpora.data import Corpus, Mention, Sentence
 from probes.corpora.entities import BACKWARD_LINKS
 from probes.family import Pointer, Wording
-from probes.tally import Key, Tally, in_units
+from probes.tally import Key, Tally, in_units, parts
 from probes.words import Observation, winners
 
 __all__ = ["ALL", "NON_IDENTICAL", "Anaphor", "CoreferenceProbe", "anaphors_in"]
@@ -146,14 +146,14 @@ class CoreferenceProbe:
         share = winners(row, allowed)[:, 0, targets].sum(axis=-1)
         offsets = [anaphor.head + offset in targets for offset in OFFSETS]
         guesses = [guess in targets for guess in anaphor.guesses]
-        chance = np.array(len(targets) / max(len(candidates), 1))
+        chance = parts(len(targets) / max(len(candidates), 1))
         for key in anaphor.keys:
             tally.add(
                 key,
                 seen.cluster,
                 trials=int(reached),
                 asked=1,
-                chance=int(in_units(chance)),
+                chance=chance,
                 hits=in_units(share),
                 mass=in_units(row[:, 0, targets].sum(axis=-1)),
                 baselines=in_units(np.array(guesses + offsets, dtype=np.float64)),

@@ -18,7 +18,7 @@ from torch import Tensor
 from attnlens.measures import patterns
 from probes.corpora.data import Corpus, Sentence
 from probes.family import Pointer, Wording
-from probes.tally import Key, Tally, in_units
+from probes.tally import Key, Tally, in_units, parts
 from probes.words import Observation
 
 __all__ = ["OFFSETS", "PositionalProbe", "offset_key"]
@@ -127,7 +127,7 @@ def _observe_offsets(tally: Tally, seen: Observation, attention: Tensor) -> None
             trials=int(at.sum()),
             hits=in_units(share[:, queries, queries + offset].sum(axis=-1)),
             mass=in_units(weights[:, queries, queries + offset].sum(axis=-1)),
-            chance=int(in_units((1 / n_candidates[queries]).sum())),
+            chance=parts((1 / n_candidates[queries]).sum()),
         )
 
 
@@ -170,8 +170,8 @@ def _add(
     if not defined.any():
         return
     sums = in_units(values[:, defined].sum(axis=-1))
-    expected = in_units(np.nan_to_num(chance[0, defined]).sum())
-    tally.add(key, cluster, trials=int(defined.sum()), hits=sums, mass=sums, chance=int(expected))
+    expected = parts(np.nan_to_num(chance[0, defined]).sum())
+    tally.add(key, cluster, trials=int(defined.sum()), hits=sums, mass=sums, chance=expected)
 
 
 def _targets(key: Key, query: int, seen: Observation) -> list[int]:

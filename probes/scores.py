@@ -203,8 +203,8 @@ def _confidence(
     thresholds: Thresholds,
     *,
     controlled: bool,
-) -> Heads:
-    """Share of replicates in which margin, selectivity and target mass all reach their thresholds."""
+) -> Float64[np.ndarray, " tested_head"]:
+    """Share of replicates in which margin, selectivity and target mass all reach their thresholds; tested heads only."""
     trials = cell.trials[confirm].astype(np.float64)
     holds = margins[:, tested] >= thresholds.margin
     masses = replicates(resampling, cell.mass[confirm][:, tested] / UNIT, trials)

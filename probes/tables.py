@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 DIRECTIONS = {"d2h": "d→h", "h2d": "h→d", None: ""}
+VERDICTS = dict.fromkeys(("positional-equivalent", "baseline-equivalent"), "as good as the rule")
 LEGEND = "d→h: the dependent attends to its head; h→d: the head attends to its dependent."
 
 
@@ -88,7 +89,7 @@ def _relations(rows: list[Mapping[str, Any]], width: int) -> Table:
             number(row["score"]),
             _interval(row["ci"]),
             _rule(row["baseline"], row["baseline_name"]),
-            row["verdict"],
+            VERDICTS.get(row["verdict"], printable(row["verdict"])),
         )
     return table
 

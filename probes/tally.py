@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-__all__ = ["UNIT", "Cell", "Key", "Tally", "in_units"]
+__all__ = ["UNIT", "Cell", "Key", "Tally", "in_units", "parts"]
 
 UNIT = 232_792_560
 
@@ -32,6 +32,11 @@ class Key(NamedTuple):
 def in_units(amount: Float64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
     """Amounts as integers in parts of `UNIT`."""
     return np.asarray(np.rint(amount * UNIT), dtype=np.int64)
+
+
+def parts(amount: float) -> int:
+    """One amount as an integer in parts of `UNIT`."""
+    return round(float(amount) * UNIT)
 
 
 @dataclass(frozen=True)

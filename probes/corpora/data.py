@@ -90,7 +90,7 @@ class Corpus:
 
     name: str
     sha256: str
-    sizes: dict[str, int]
+    sizes: dict[str, int] = field(repr=False)
     n_words: int
     n_trees: int
     n_mentions: int

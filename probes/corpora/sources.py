@@ -45,12 +45,20 @@ def _locate(source: str | Path | None) -> tuple[Path, str]:
         from attnlens.zoo.registry import embedded_corpus
 
         return Path(embedded_corpus()), EMBEDDED
-    path = Path(source)
-    if path.is_dir():
-        raise CorpusError(f"{source} is a folder; name one CoNLL-U file in it.")
-    if not path.exists():
-        raise CorpusError(f"no corpus {source}: not a file; name a CoNLL-U file, or leave it out for {EMBEDDED}.")
+    path, shown = Path(source), f"{source}"[:200]
+    if _is(path, "is_dir"):
+        raise CorpusError(f"{shown} is a folder; name one CoNLL-U file in it.")
+    if not _is(path, "exists"):
+        raise CorpusError(f"no corpus {shown}: not a file; name a CoNLL-U file, or leave it out for {EMBEDDED}.")
     return path, path.name
+
+
+def _is(path: Path, what: str) -> bool:
+    """`path.is_dir()` and the like, False for names that no file can have."""
+    try:
+        return bool(getattr(path, what)())
+    except (OSError, ValueError):
+        return False
 
 
 def _sha256(path: Path, name: str) -> str:

@@ -1,0 +1,258 @@
+"""The decision rule on tallies made by hand: what earns a label, what misses it and why, and what never does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from probe_arrays import documents_of, seen, sentence, uniform
+
+from probes.corpora.data import Corpus
+from probes.family import Wording
+from probes.findings import Settings, find
+from probes.labels import Judgement, adjusted, primary
+from probes.positional import PositionalProbe, offset_key
+from probes.scores import Thresholds, score_cell
+from probes.split import split_corpus
+from probes.statistics import Resampling
+from probes.syntax import SyntaxProbe
+from probes.tally import UNIT, Cell, Key, Tally
+
+N_DOCUMENTS = 40
+SPLIT = split_corpus(Corpus.of("c", documents_of([sentence("a", [0], "root")] * N_DOCUMENTS)))
+NSUBJ = Key("nsubj", "d2h")
+SYNTAX, POSITIONAL = SyntaxProbe(), PositionalProbe()
+
+
+def syntax_tally(score, *, baseline=0.4, control=0.2, mass=0.5, per_document=10) -> Tally:
+    """One head and one relation; shares are reached exactly in the sum, with a little noise between documents."""
+    rng = np.random.default_rng(0)
+    n = np.full(N_DOCUMENTS, per_document)
+
+    def amounts(share):
+        noise = rng.uniform(-0.05, 0.05, N_DOCUMENTS)
+        return np.rint((share + noise - noise.mean()) * n * UNIT).astype(np.int64)
+
+    tally = Tally(N_DOCUMENTS, 1, SYNTAX.baselines)
+    baselines = np.zeros((N_DOCUMENTS, len(SYNTAX.baselines)), dtype=np.int64)
+    baselines[:, 3] = amounts(baseline)
+    tally.cells[NSUBJ] = Cell(
+        trials=n,
+        asked=n,
+        chance=amounts(0.1),
+        hits=amounts(score)[:, None],
+        mass=amounts(mass)[:, None],
+        control_trials=n,
+        control_hits=amounts(control)[:, None],
+        baselines=baselines,
+    )
+    return tally
+
+
+def judged(tally: Tally):
+    return find([SYNTAX], {"syntax": tally}, SPLIT, Settings())
+
+
+def test_a_head_that_beats_the_offset_by_far_is_labelled_with_its_evidence():
+    (judgement,) = judged(syntax_tally(0.8)).judgements
+
+    assert judgement.failed is None
+    assert judgement.wording.text == "consistent with nsubj (dependent -> head)"
+    assert judgement.score == pytest.approx(0.8, abs=0.02)
+    assert judgement.baseline == pytest.approx(0.4, abs=0.02)
+    assert judgement.baseline_name == SYNTAX.baselines[3]
+    assert judgement.ci[0] < judgement.score < judgement.ci[1]
+    assert judgement.q <= 0.001
+    assert judgement.confidence == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ({"control": 0.75}, "selectivity 0.0"),
+        ({"mass": 0.06}, "target mass 0.0"),
+    ],
+)
+def test_one_missed_condition_makes_it_weak_and_is_named(change, failed):
+    found = judged(syntax_tally(0.8, **change))
+
+    (judgement,) = found.judgements
+    assert judgement.failed is not None
+    assert judgement.failed.startswith(failed)
+    assert found.labels() == ()
+
+
+@pytest.mark.parametrize("score", [0.2, 0.4, 0.44])
+def test_heads_that_do_not_beat_the_offset_by_the_margin_get_nothing(score):
+    found = judged(syntax_tally(score))
+
+    assert found.judgements == ()
+    assert found.best[0].verdict == ("positional-equivalent" if score >= 0.4 + 0.01 else found.best[0].verdict)
+    assert not found.scores[0].tested.any()
+
+
+def test_verdicts_of_the_best_head():
+    verdicts = [
+        judged(tally).best[0].verdict
+        for tally in (
+            syntax_tally(0.8),
+            syntax_tally(0.2),
+            syntax_tally(0.45),
+            syntax_tally(0.8, control=0.8),
+            syntax_tally(0.8, mass=0.05),
+            syntax_tally(0.8, per_document=2),
+        )
+    ]
+
+    assert verdicts == [
+        "syntactic",
+        "below baseline",
+        "positional-equivalent",
+        "positional-equivalent",
+        "weak",
+        "insufficient data",
+    ]
+
+
+def test_fewer_than_fifty_trials_in_a_half_never_make_a_label():
+    found = judged(syntax_tally(1.0, per_document=2))
+
+    assert found.scores[0].n_select == found.scores[0].n_confirm == 40
+    assert found.judgements == ()
+
+
+def test_the_baseline_is_chosen_on_the_select_half_and_scored_on_the_other():
+    """Column 0 wins on SELECT (.6), column 1 on CONFIRM (.9): the rule is column 0, with its CONFIRM score (.1)."""
+    tally = syntax_tally(0.8)
+    cell = tally.cells[NSUBJ]
+    baselines = np.zeros_like(cell.baselines)
+    baselines[~SPLIT.confirm, 0], baselines[SPLIT.confirm, 0] = 6 * UNIT, 1 * UNIT
+    baselines[~SPLIT.confirm, 1], baselines[SPLIT.confirm, 1] = 0, 9 * UNIT
+    tally.cells[NSUBJ] = replace(cell, baselines=baselines)
+
+    (scores,) = judged(tally).scores
+
+    assert scores.baseline_name == SYNTAX.baselines[0]
+    assert (scores.baseline_select, scores.baseline) == (pytest.approx(0.6), pytest.approx(0.1))
+
+
+def random_corpus(n_sentences, seed=0):
+    """Random trees of random length in sentences of their own."""
+    rng = np.random.default_rng(seed)
+    for index in range(n_sentences):
+        n = int(rng.integers(6, 16))
+        heads = [0, *(int(rng.integers(1, word + 1)) for word in range(1, n))]
+        relations = " ".join(["root", *rng.choice(["nsubj", "obj", "det", "case"], n - 1)])
+        yield index, sentence(" ".join("x" * n), heads, relations), rng
+
+
+def test_random_attention_earns_no_label_of_any_kind():
+    tallies = {probe.name: Tally(N_DOCUMENTS, 40, probe.baselines) for probe in (SYNTAX, POSITIONAL)}
+    for index, tree, rng in random_corpus(300):
+        attention = rng.dirichlet(np.full(len(tree), 0.3), size=(40, len(tree)))
+        observation = seen(tree, attention, cluster=index % N_DOCUMENTS, key=f"d{index}#0")
+        for probe in (SYNTAX, POSITIONAL):
+            probe.observe(tallies[probe.name], observation)
+
+    found = find([SYNTAX, POSITIONAL], tallies, SPLIT, Settings())
+
+    assert found.labels() == ()
+
+
+def test_planted_heads_are_found_and_named_among_random_ones():
+    """Head 0 follows nsubj, head 1 the previous word, head 2 leans to the next, head 3 is uniform, the rest random."""
+    tallies = {probe.name: Tally(N_DOCUMENTS, 6, probe.baselines) for probe in (SYNTAX, POSITIONAL)}
+    for index, tree, rng in random_corpus(300):
+        n = len(tree)
+        attention = rng.dirichlet(np.full(n, 0.3), size=(6, n))
+        gold = np.zeros((n, n))
+        for word, (head, relation) in enumerate(zip(tree.heads, tree.relations, strict=True)):
+            gold[word, head if relation == "nsubj" else int(rng.integers(n))] = 1
+        attention[0] = 0.7 * gold + 0.3 / n
+        attention[1] = 0.95 * np.eye(n, k=-1) + 0.05 / n
+        attention[1, 0] = 1 / n
+        attention[2] = 0.6 * np.eye(n, k=1) + 0.4 * np.eye(n)[rng.integers(n, size=n)]
+        attention[2, -1] = 1 / n
+        attention[3] = uniform(n)[0]
+        observation = seen(tree, attention, cluster=index % N_DOCUMENTS, key=f"d{index}#0")
+        for probe in (SYNTAX, POSITIONAL):
+            probe.observe(tallies[probe.name], observation)
+
+    found = find([SYNTAX, POSITIONAL], tallies, SPLIT, Settings())
+
+    labels = {(each.head, each.wording.label, each.scores.key.direction) for each in found.labels()}
+    assert labels == {(0, "nsubj", "d2h"), (1, "previous-token", None), (2, "leans-next", None), (3, "broad", None)}
+
+
+def test_permuting_heads_permutes_labels():
+    order = np.array([2, 0, 1])
+    tally = Tally(N_DOCUMENTS, 3, SYNTAX.baselines)
+    three = [
+        syntax_tally(score, control=control).cells[NSUBJ] for score, control in ((0.8, 0.2), (0.5, 0.1), (0.7, 0.7))
+    ]
+    joined = {name: np.hstack([getattr(cell, name) for cell in three]) for name in ("hits", "mass", "control_hits")}
+    tally.cells[NSUBJ] = replace(three[0], **joined)
+    permuted = Tally(N_DOCUMENTS, 3, SYNTAX.baselines)
+    permuted.cells[NSUBJ] = replace(three[0], **{name: sums[:, order] for name, sums in joined.items()})
+
+    straight, moved = judged(tally).judgements, judged(permuted).judgements
+
+    assert straight
+    key = [(each.head, each.failed, each.score, each.q, each.confidence) for each in straight]
+    back = [(int(order[each.head]), each.failed, each.score, each.q, each.confidence) for each in moved]
+    assert sorted(key) == sorted(back)
+
+
+def test_q_values_are_corrected_over_all_families_together():
+    resampling = Resampling.draw(int(SPLIT.confirm.sum()))
+    cell = syntax_tally(0.8).cells[NSUBJ]
+    args = (cell, SYNTAX.baselines, SPLIT, resampling, Thresholds())
+    one = score_cell("syntax", NSUBJ, *args, contrast=True, controlled=True)
+    two = replace(one, family="other", p=np.array([0.04]))
+    untested = replace(one, p=np.array([math.nan]))
+
+    q = adjusted([one, untested, two])
+
+    assert q[0][0] == pytest.approx(2 * one.p[0])
+    assert math.isnan(q[1][0])
+    assert q[2][0] == pytest.approx(0.04)
+
+
+def test_the_first_label_is_the_surest_then_the_most_specific():
+    scores = judged(syntax_tally(0.8)).scores[0]
+    positional = replace(scores, family="positional", key=offset_key(-1))
+    sink = replace(scores, family="positional", key=Key("first-token"))
+
+    def label(family_scores, confidence):
+        return Judgement(0, family_scores, Wording("x", "x"), 0.9, (0.8, 1.0), 0.1, "rule", confidence=confidence)
+
+    surer, specific, place, column = (
+        label(positional, 1.0),
+        label(scores, 0.9),
+        label(positional, 0.9),
+        label(sink, 0.9),
+    )
+
+    assert primary([specific, surer]) is surer
+    assert primary([column, place, specific]) is specific
+    assert primary([column, place]) is place
+    assert primary([]) is None
+
+
+def test_a_sink_needs_three_times_what_the_second_token_gets():
+    def tally(first, second):
+        made = Tally(N_DOCUMENTS, 1, ())
+        for key, mass in ((Key("first-token"), first), (Key("second-token"), second)):
+            sums = np.array([round(mass * 10 * UNIT)])
+            for cluster in range(N_DOCUMENTS):
+                made.add(key, cluster, trials=10, hits=sums, mass=sums)
+        return made
+
+    labels = [
+        [each.wording.label for each in find([POSITIONAL], {"positional": made}, SPLIT, Settings()).judgements]
+        for made in (tally(0.5, 0.1), tally(0.5, 0.2), tally(0.25, 0.01))
+    ]
+
+    assert labels == [["first-token"], [], []]
