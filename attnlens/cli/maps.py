@@ -19,8 +19,10 @@ __all__ = ["Kind", "fit_label", "head_grid", "token_matrix"]
 # Red, green, blue of a weight of 1; white text stands on it.
 _WEIGHT = (38, 110, 180)
 _PLAIN_BELOW = 0.1
-_SHADES = " ░▒▓█"
+_SHADES = "·░▒▓█"
 _MAX_LABEL = 14
+_NUMBER_LEGEND = "percent of the row's attention; · below half a percent; blank: not visible"
+_SHADE_LEGEND = "░ from 20 percent of the row's attention, ▒ 40, ▓ 60, █ 80; blank: not visible"
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def token_matrix(
     """The token x token map of one head: percent of each row's attention, rows from, columns to.
 
     `·` stands for less than half a percent, blank for a key that the query does not see. With many tokens the
-    numbers give way to shades; None when even those do not fit into `width` columns.
+    numbers give way to shades; the last line says which it is. None when even shades do not fit into `width` columns.
     """
     label = min(max(map(cell_len, rows), default=1), _MAX_LABEL)
     margin = label + 5
@@ -119,6 +121,7 @@ def token_matrix(
         for weight, is_seen in zip(row, seen, strict=True):
             line.append_text(_token_cell(float(weight), bool(is_seen), cell))
         lines.append(line)
+    lines.append(Text(_SHADE_LEGEND if cell == 1 else _NUMBER_LEGEND, style="dim"))
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
@@ -137,7 +140,8 @@ def _token_cell(weight: float, seen: bool, cell: int) -> Text:
     if not seen:
         return Text(" " * cell)
     if cell == 1:
-        return Text(_SHADES[min(int(weight * len(_SHADES)), len(_SHADES) - 1)])
+        level = min(int(weight * len(_SHADES)), len(_SHADES) - 1)
+        return Text(_SHADES[level], style="" if level else "dim")
     percent = round(100 * weight)
     if percent == 0:
         return Text(f"{'·':>{cell - 1}} ", style="dim")
