@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from attnlens.report.classic import classic_page
-
 import attnlens
+from attnlens.report.classic import classic_page
 from attnlens.report.html import run_report
 
 
