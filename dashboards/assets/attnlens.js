@@ -5,6 +5,7 @@
   const HEAD = /^L(\d+)H(\d+)$/;
   const SMALL_CHANGES = ["threshold", "query"]; // these do not get a step of their own in the browser's history
   const grid = { layers: 0, heads: 0, head: "" };
+  let known = null; // the query part of the address that the page shows
   let restoring = true; // the next address is the normal form of the one that was opened
 
   function none() {
@@ -21,7 +22,8 @@
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     attnlens: {
       readAddress() {
-        return { search: window.location.search };
+        known = window.location.search;
+        return { search: known };
       },
 
       writeAddress(search) {
@@ -33,6 +35,7 @@
           else window.history.pushState(null, "", target);
         }
         restoring = false;
+        known = window.location.search;
         return search;
       },
 
@@ -67,8 +70,10 @@
   });
 
   window.addEventListener("popstate", () => {
+    if (window.location.search === known) return; // a jump within the page, such as the skip link
+    known = window.location.search;
     restoring = true;
-    window.dash_clientside.set_props("address", { data: { search: window.location.search, at: Date.now() } });
+    window.dash_clientside.set_props("address", { data: { search: known, at: Date.now() } });
   });
 
   function moved(key) {

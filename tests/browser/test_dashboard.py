@@ -112,7 +112,8 @@ def is_local(address: str, server: str) -> bool:
 def expect(locator: Any) -> Any:
     from playwright.sync_api import expect
 
-    return expect(locator, f"waiting for {locator}")
+    expect.set_options(timeout=20_000)
+    return expect(locator)
 
 
 def shows_head(page: Any, head: str) -> None:
@@ -314,6 +315,7 @@ def test_hostile_text_is_text(visit):
     assert page.locator("img[src='x']").count() == 0
     page.get_by_role("tab", name="Matrix").click()
     page.locator("#matrix .heatmaplayer image").first.wait_for(state="attached")
+    page.wait_for_timeout(500)  # the figure has its height, so that the click meets the summary
     page.click("#matrix-table-summary")
     expect(page.locator("#matrix-table tbody tr").nth(1)).to_contain_text("<")
     page.get_by_text("Words", exact=True).click()
