@@ -159,7 +159,7 @@ def classic_page(
         fragment = model_view(run, include_layers=only, include_heads=heads, display_mode=mode, html_action="return")
     else:
         too_many = run.n_layers * run.n_heads * len(run.tokens) ** 2 > MAX_WEIGHTS
-        layers = only or [0] if too_many else None
+        layers = (only or [0]) if too_many else None
         fragment = head_view(run, layer=layer, heads=heads, include_layers=layers, html_action="return")
     assert fragment is not None
     return _page(fragment, view, theme)

@@ -10,7 +10,10 @@ __all__ = ["bar", "base_layout"]
 
 
 def base_layout(colours: Theme) -> dict[str, Any]:
-    """Layout of an empty figure in a theme. The empty template keeps plotly's default, or the user's, out."""
+    """Layout of an empty figure in a theme.
+
+    It brings a template of its own: plotly would fill an empty one with the default, its own or the user's.
+    """
     axis = {
         "showgrid": False,
         "zeroline": False,
@@ -22,7 +25,7 @@ def base_layout(colours: Theme) -> dict[str, Any]:
         "automargin": False,
     }
     return {
-        "template": {"data": {}, "layout": {}},
+        "template": {"layout": {"autotypenumbers": "strict"}},
         "font": {"family": FONT_SANS, "size": 13, "color": colours.ink},
         "paper_bgcolor": colours.surface,
         "plot_bgcolor": colours.surface,

@@ -1,0 +1,149 @@
+"""BertViz' views: its own scripts with our data, offline, escaped, once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import torch
+from report_samples import HOSTILE, made_run
+
+import attnlens
+from attnlens.errors import CaptureError, HeadAddressError, UsageError
+from attnlens.report import classic
+
+
+def params(html: str) -> dict:
+    text = re.search(r"const params = Object\.assign\((.*?),\{root_div_id:", html, re.DOTALL)
+    return json.loads(text[1])
+
+
+@pytest.mark.parametrize("view", ["head", "model"])
+def test_the_numbers_are_the_runs_own_and_stand_there_once(bert_run, view):
+    html = classic.classic_page(bert_run, view)
+
+    attention = params(html)["attention"][0]
+    np.testing.assert_allclose(attention["attn"], bert_run.attention().numpy(), atol=10.0**-classic.DECIMALS)
+    assert attention["left_text"] == attention["right_text"] == [token.label for token in bert_run.tokens]
+    assert html.count('"left_text"') == 1
+
+
+@pytest.mark.parametrize("view", ["head", "model"])
+def test_bertvizs_script_is_run_as_it_is_installed(bert_run, view):
+    script = files("bertviz").joinpath(f"{view}_view.js").read_text(encoding="utf-8")
+
+    html = classic.classic_page(bert_run, view)
+
+    for part in script.split("const params = PYTHON_PARAMS;"):
+        assert part in html
+
+
+def test_the_page_may_run_its_script_and_load_nothing(bert_run):
+    html = classic.classic_page(bert_run)
+
+    script = re.search(r"<script>(.*)</script>", html, re.DOTALL)[1]
+    allowed = re.search(r"default-src 'none'; script-src '([^']+)';", html)[1]
+    assert allowed == "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert not re.search(r'(src|href)="', html.replace(script, ""))
+
+
+def test_hostile_tokens_stay_text():
+    run = made_run(np.full((1, 2, 2, 2), 0.5), [HOSTILE, "<!--"])
+
+    html = classic.classic_page(run, "model")
+
+    assert HOSTILE not in html
+    assert html.lower().count("</script") == 1
+    assert params(html)["attention"][0]["left_text"] == [HOSTILE, "<!--"]
+
+
+def test_a_head_is_shown_first(bert_run):
+    head = params(classic.classic_page(bert_run, "head", head="L2H1"))
+    model = params(classic.classic_page(bert_run, "model", layer=1))
+
+    assert (head["layer"], head["heads"], head["include_layers"]) == (2, [1], [0, 1, 2])
+    assert (model["include_layers"], model["include_heads"]) == ([1], [0, 1, 2, 3])
+    np.testing.assert_allclose(model["attention"][0]["attn"][0], bert_run.attention(1).numpy(), atol=1e-4)
+
+
+def test_tensors_are_taken_as_bertviz_takes_them(bert_run):
+    tensors = [layer[None] for layer in bert_run.attention()]
+    tokens = [token.label for token in bert_run.tokens]
+
+    by_run = params(attnlens.head_view(bert_run, html_action="return"))
+    by_tensors = params(attnlens.head_view(tensors, tokens, html_action="return"))
+
+    assert by_tensors["attention"][0]["left_text"] == tokens
+    np.testing.assert_allclose(by_tensors["attention"][0]["attn"], by_run["attention"][0]["attn"], atol=1e-4)
+
+
+def test_the_same_view_has_the_same_bytes(bert_run):
+    assert classic.classic_page(bert_run, "model") == classic.classic_page(bert_run, "model")
+
+
+def test_different_views_have_places_of_their_own(bert_run):
+    views = [attnlens.head_view(bert_run, html_action="return"), attnlens.model_view(bert_run, html_action="return")]
+
+    assert len({re.search(r'id="(bertviz-[^"]+)"', html)[1] for html in views}) == 2
+
+
+def test_view_shows_and_return_gives_back(bert_run, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda thing: shown.append(thing.data))
+
+    nothing = attnlens.head_view(bert_run)
+    html = attnlens.head_view(bert_run, html_action="return")
+
+    assert nothing is None
+    assert shown == [html]
+    assert html.data == html._repr_html_() == html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer": 3}, "layer 3 is not among"),
+        ({"heads": [4]}, "numbers from 0 to 3"),
+        ({"include_layers": []}, "numbers from 0 to 2"),
+        ({"tokens": ["a"]}, "a run brings its own tokens"),
+        ({"html_action": "print"}, "'view' or 'return'"),
+    ],
+)
+def test_mistakes_are_named(bert_run, arguments, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        classic.head_view(bert_run, **{"html_action": "return"} | arguments)
+
+
+def test_wrong_tensors_are_named():
+    with pytest.raises(UsageError, match="output_attentions=True"):
+        classic.head_view((), ["a"])
+    with pytest.raises(UsageError, match="need `tokens`"):
+        classic.head_view([torch.ones(1, 2, 3, 3)])
+    with pytest.raises(UsageError, match=r"expected \[1, heads, 2, 2\].*found \[2, 3, 3\]"):
+        classic.head_view([torch.ones(1, 2, 3, 3)], ["a", "b"])
+    with pytest.raises(UsageError, match="display_mode"):
+        classic.model_view([torch.ones(1, 2, 1, 1)], ["a"], display_mode="blue")
+
+
+def test_what_a_browser_cannot_draw_is_refused(bert_run, monkeypatch):
+    monkeypatch.setattr(classic, "MAX_LINES", 4 * 11 * 11)
+
+    assert classic.head_view(bert_run, html_action="return")
+    with pytest.raises(CaptureError, match=r"draw 1,452 lines, a browser takes about 484; use the token view"):
+        classic.model_view(bert_run, html_action="return")
+    monkeypatch.setattr(classic, "MAX_WEIGHTS", 4 * 11 * 11)
+    with pytest.raises(CaptureError, match=r"hold 1,452 weights"):
+        classic.head_view(bert_run, html_action="return")
+    assert params(classic.classic_page(bert_run, "head"))["include_layers"] == [0]
+
+
+def test_a_page_of_a_view_or_head_that_does_not_exist(bert_run):
+    with pytest.raises(UsageError, match="choose head or model"):
+        classic.classic_page(bert_run, "neuron")
+    with pytest.raises(HeadAddressError):
+        classic.classic_page(bert_run, "head", head="L0H4")
