@@ -133,7 +133,7 @@ def _walk(
     kinds = sorted({probe.reads for probe in probes})
     total, done = corpus.n_sentences * len(kinds), 0
     pool, counts = Pool(), Counts()
-    for kind in kinds:
+    for passes, kind in enumerate(kinds, 1):
         readers = [probe for probe in probes if probe.reads == kind]
         words = 0
         for chunk in _chunks(eyes, corpus, split, kind, counts):
@@ -145,6 +145,9 @@ def _walk(
                 done += len(text.sentences)
             if progress is not None:
                 progress(done, total)
+        done = passes * corpus.n_sentences  # with those that were skipped
+        if progress is not None:
+            progress(done, total)
         counts.dropped_words = max(counts.dropped_words, words)
     if len(counts.skipped) == corpus.n_sentences:
         raise ProbeDataError(

@@ -204,7 +204,7 @@ def _confidence(
     *,
     controlled: bool,
 ) -> Float64[np.ndarray, " tested_head"]:
-    """Share of replicates in which margin, selectivity and target mass all reach their thresholds; tested heads only."""
+    """Share of replicates in which margin, selectivity and target mass all hold, for the tested heads."""
     trials = cell.trials[confirm].astype(np.float64)
     holds = margins[:, tested] >= thresholds.margin
     masses = replicates(resampling, cell.mass[confirm][:, tested] / UNIT, trials)

@@ -59,9 +59,7 @@ def breadth(
     return torch.where(n_visible >= 2, share, torch.nan)
 
 
-def distance(
-    pattern: Float[Tensor, "*batch query key"], first_query: int = 0
-) -> Float64[Tensor, "*batch query"]:
+def distance(pattern: Float[Tensor, "*batch query key"], first_query: int = 0) -> Float64[Tensor, "*batch query"]:
     """Mean |query - key| under the weights, in tokens, 0 and up."""
     return (pattern.double() * _offsets(pattern, first_query).abs()).sum(-1)
 
@@ -105,7 +103,7 @@ def argmax_share(
 ) -> Float64[Tensor, "*batch query key"]:
     """Who wins each row: 1 at the strongest candidate key, 1/n_ties at each of several equally strong.
 
-    Splitting a tie gives the expected value under random tie-breaking; taking the lowest index, as an argmax does,
+    A split tie is the expected value under random tie-breaking; the lowest index, which argmax takes,
     would report a uniform head as one that attends to the first word. A row without candidates is all 0.
     """
     weights = pattern.double()
