@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 __all__ = ["Batch", "masked", "repeated_blocks", "text_batches"]
@@ -50,10 +50,9 @@ def _padded(rows: Sequence[Sequence[int]], pad: int) -> Batch:
     return Batch(ids, keep, targets)
 
 
-def masked(batch: Batch, *, mask_id: int, specials: Sequence[int], share: float, generator: torch.Generator) -> Batch:
-    """Replace a share of the ordinary tokens by the mask; `targets` are what stood there."""
-    ordinary = batch.keep & ~torch.isin(batch.ids, torch.tensor(specials))
-    chosen = ordinary & (torch.rand(batch.ids.shape, generator=generator) < share)
+def masked(batch: Batch, *, mask_id: int, shares: Float[Tensor, " vocab"], generator: torch.Generator) -> Batch:
+    """Replace tokens by the mask, each id with its own probability; `targets` are what stood there."""
+    chosen = batch.keep & (torch.rand(batch.ids.shape, generator=generator) < shares[batch.ids])
     return Batch(batch.ids.masked_fill(chosen, mask_id), batch.keep, batch.ids.masked_fill(~chosen, IGNORED))
 
 

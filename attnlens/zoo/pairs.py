@@ -9,9 +9,10 @@ from itertools import chain
 from attnlens.zoo import lexicon, verbs
 from attnlens.zoo.trees import Document, Entity, Sentence, Word
 
-__all__ = ["KINDS", "MinimalPair", "minimal_pairs"]
+__all__ = ["ATTRACTORS", "KINDS", "MinimalPair", "minimal_pairs"]
 
-KINDS = ("agreement", "agreement with attractors", "reflexive", "pronoun")
+ATTRACTORS = "agreement with attractors"
+KINDS = ("agreement", ATTRACTORS, "reflexive", "pronoun")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _agreement(sentence: Sentence) -> Iterator[tuple[str, Word, str]]:
         if not nouns:
             yield "agreement", verb, other
         elif nouns[-1].feature("Number") != subject.feature("Number"):
-            yield "agreement with attractors", verb, other
+            yield ATTRACTORS, verb, other
 
 
 def _finite_word(sentence: Sentence, predicate: int) -> Word | None:
@@ -76,10 +77,9 @@ def _gives_away(sentence: Sentence, subject: Word, verb: Word) -> bool:
     return any(mention.entity in own and mention.first > verb.number for mention in sentence.mentions)
 
 
-_ALL_VERBS = verbs.INTRANSITIVE + verbs.TRANSITIVE + verbs.CLAUSE + verbs.CONTROL + verbs.GIVE
 _OTHER_NUMBER: dict[tuple[str, str], str] = {
-    **{(verb.third, "Sing"): verb.base for verb in _ALL_VERBS},
-    **{(verb.base, "Plur"): verb.third for verb in _ALL_VERBS},
+    **{(verb.third, "Sing"): verb.base for verb in verbs.ALL_VERBS},
+    **{(verb.base, "Plur"): verb.third for verb in verbs.ALL_VERBS},
     **{
         (forms[number], number): forms["Plur" if number == "Sing" else "Sing"]
         for tenses in verbs.AUXILIARIES.values()

@@ -17,15 +17,19 @@ PAIRS_DOCUMENTS = 2_500
 class Recipe:
     """One embedded model: what it is and how it is trained.
 
-    `invented_share` of the documents have invented nouns and names; `long_share` of the training texts are several
-    documents in a row, so that late positions are trained too; `induction_share` is the share of steps that train on
-    repeated random tokens instead of text.
+    Documents without an attractor between a subject and its verb are kept with probability `plain_share`, so that
+    agreement is not learned from the nearest noun. `invented_share` of the documents have invented nouns and names;
+    `single_share` of them are cut down to their first sentence (short texts are where word order is learned first);
+    `long_share` of the texts are several documents in a row, so that late positions are trained too;
+    `induction_share` is the share of steps that train on repeated random tokens instead of text.
     """
 
     name: str
     family: str
     seed: int
     n_documents: int = 60_000
+    plain_share: float = 1.0
+    single_share: float = 0.0
     invented_share: float = 0.06
     long_share: float = 0.03
     vocab_size: int = 1_000
@@ -44,7 +48,10 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(name="tiny-bert", family="bert", seed=11, steps=5_500),
+        Recipe(
+            name="tiny-bert", family="bert", seed=11, n_documents=150_000, plain_share=0.4, single_share=0.6,
+            steps=6_000, batch_size=96, learning_rate=1.5e-3,
+        ),
         Recipe(name="tiny-gpt2", family="gpt2", seed=12, steps=3_200),
         Recipe(
             name="tiny-llama", family="llama", seed=13, n_kv_heads=2, d_feed_forward=256, max_length=256,

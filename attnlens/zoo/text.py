@@ -5,13 +5,23 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
+from attnlens.zoo import lexicon, verbs
 from attnlens.zoo.grammar import documents
+from attnlens.zoo.pairs import ATTRACTORS, minimal_pairs
 from attnlens.zoo.recipes import CORPUS_DOCUMENTS, CORPUS_SEED, PAIRS_DOCUMENTS, PAIRS_SEED, Recipe
 from attnlens.zoo.trees import Document, Word
 
-__all__ = ["corpus_documents", "held_out_sentences", "pairs_documents", "training_texts", "word_forms"]
+__all__ = [
+    "agreeing_forms",
+    "corpus_documents",
+    "held_out_sentences",
+    "pairs_documents",
+    "training_texts",
+    "word_forms",
+]
 
 _TOKENS_PER_DOCUMENT = 28  # about; to fill the longest texts
 
@@ -41,9 +51,10 @@ def held_out_sentences() -> frozenset[str]:
 def training_texts(recipe: Recipe) -> Iterator[str]:
     """The texts that a model trains on: documents that share no sentence with the held-out ones.
 
-    In a small share of the documents every noun and name is an invented word, so that the pieces of rare words are
-    trained and agreement is learned from endings too. A small share of the texts are documents in a row, about as
-    long as the model can read.
+    Some are cut to their first sentence (`Recipe.single_share`), and those without attractors thinned out
+    (`Recipe.plain_share`). In a small share of the documents every noun
+    and name is an invented word, so that the pieces of rare words are trained and agreement is learned from endings
+    too. A small share of the texts are documents in a row, about as long as the model can read.
     """
     rng = random.Random(recipe.seed)  # noqa: S311 - reproducible text, not secrets
     allowed = _allowed_documents(recipe)
@@ -56,9 +67,13 @@ def training_texts(recipe: Recipe) -> Iterator[str]:
 
 
 def _allowed_documents(recipe: Recipe) -> Iterator[Document]:
-    held_out = held_out_sentences()
+    held_out, rng = held_out_sentences(), random.Random(recipe.seed + 3)  # noqa: S311 - reproducible, not secrets
     for document in documents(recipe.n_documents, seed=recipe.seed):
-        if not any(sentence.text in held_out for sentence in document.sentences):
+        if any(sentence.text in held_out for sentence in document.sentences):
+            continue
+        if rng.random() < recipe.single_share:
+            document = replace(document, sentences=document.sentences[:1])
+        if rng.random() < recipe.plain_share or any(pair.kind == ATTRACTORS for pair in minimal_pairs([document])):
             yield document
 
 
@@ -92,3 +107,17 @@ def word_forms() -> frozenset[str]:
     """The distinct words, in lower case and without punctuation, of the documents of the minimal pairs."""
     words = (word for document in pairs_documents() for sentence in document.sentences for word in sentence.words)
     return frozenset(word.form.lower() for word in words if word.upos != "PUNCT")
+
+
+def agreeing_forms() -> frozenset[str]:
+    """Verb forms, auxiliaries and pronouns whose form depends on another word."""
+    pronouns = {
+        form
+        for pronoun in lexicon.PERSONAL_PRONOUNS
+        for form in (pronoun.nominative, pronoun.accusative, pronoun.possessive, pronoun.reflexive)
+    }
+    auxiliaries = {
+        form for tenses in verbs.AUXILIARIES.values() for forms in tenses.values() for form in forms.values()
+    }
+    finite = {form for verb in verbs.ALL_VERBS for form in (verb.base, verb.third)}
+    return frozenset(pronouns | auxiliaries | finite)

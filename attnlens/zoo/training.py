@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from attnlens.files import whole_file, write_text
 from attnlens.zoo.architectures import new_model
 from attnlens.zoo.batches import IGNORED, Batch, masked, repeated_blocks, text_batches
 from attnlens.zoo.recipes import Recipe
-from attnlens.zoo.text import training_texts
+from attnlens.zoo.text import agreeing_forms, training_texts
 from attnlens.zoo.vocabularies import build_tokenizer, save_tokenizer
 
 __all__ = ["TrainingRun", "train_model"]
 
-_MASKED_SHARE = 0.2
+# Share of tokens that BERT has to guess: more of the words that agree with others, which carry the grammar.
+_MASKED_SHARE = 0.25
+_MASKED_SHARE_AGREEING = 0.45
 _TOKENIZER_TEXTS = 6_000
 
 
@@ -92,6 +95,7 @@ def _batches(recipe: Recipe, encoded: Sequence[Sequence[int]], tokenizer: Any) -
     generator = torch.Generator().manual_seed(recipe.seed + 2)
     specials = tokenizer.all_special_ids
     ordinary = [token for token in range(len(tokenizer)) if token not in specials]
+    shares = _masked_shares(tokenizer)
     for batch in text_batches(encoded, batch_size=recipe.batch_size, pad=tokenizer.pad_token_id, rng=rng):
         while rng.random() < recipe.induction_share:
             yield "blocks", repeated_blocks(
@@ -99,9 +103,20 @@ def _batches(recipe: Recipe, encoded: Sequence[Sequence[int]], tokenizer: Any) -
                 shortest=5, longest=24, generator=generator,
             )  # fmt: skip
         if recipe.family == "bert":
-            mask = tokenizer.mask_token_id
-            batch = masked(batch, mask_id=mask, specials=specials, share=_MASKED_SHARE, generator=generator)
+            batch = masked(batch, mask_id=tokenizer.mask_token_id, shares=shares, generator=generator)
         yield "text", batch
+
+
+def _masked_shares(tokenizer: Any) -> Float[Tensor, " vocab"]:
+    """For each token id the probability of being masked: 0 for specials."""
+    shares = torch.full((len(tokenizer),), _MASKED_SHARE)
+    vocabulary = tokenizer.get_vocab()
+    for form in agreeing_forms():
+        for written in (form, form.capitalize()):
+            if written in vocabulary:
+                shares[vocabulary[written]] = _MASKED_SHARE_AGREEING
+    shares[tokenizer.all_special_ids] = 0.0
+    return shares
 
 
 def _fit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["AUXILIARIES", "CLAUSE", "CONTROL", "GIVE", "INTRANSITIVE", "MODALS", "TRANSITIVE", "Verb"]
+__all__ = ["ALL_VERBS", "AUXILIARIES", "CLAUSE", "CONTROL", "GIVE", "INTRANSITIVE", "MODALS", "TRANSITIVE", "Verb"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ TRANSITIVE = (
 CLAUSE = _verbs(_CLAUSE, ("person",))
 CONTROL = _verbs(_CONTROL, ("person", "animal"))
 GIVE = _verbs(_GIVE, ("person",), ("object",))
+ALL_VERBS = INTRANSITIVE + TRANSITIVE + CLAUSE + CONTROL + GIVE
 
 MODALS = ("will", "can", "must")
 

@@ -1,6 +1,7 @@
 """The recipe from end to end, with a handful of steps."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -58,8 +59,6 @@ def test_wrong_calls_are_one_line(tmp_path, capsys, options, hint):
 
 
 def test_text_targets_are_the_next_tokens_and_never_padding():
-    import random
-
     batches = text_batches([[1, 5, 6], [1, 7, 8, 9]], batch_size=2, pad=0, rng=random.Random(0))
 
     batch = next(batches)
@@ -69,20 +68,31 @@ def test_text_targets_are_the_next_tokens_and_never_padding():
     assert batch.targets.tolist() == [[5, 6, IGNORED, IGNORED], [7, 8, 9, IGNORED]]
 
 
-def test_masking_spares_specials_and_asks_for_what_was_there():
-    import random
+def test_masking_follows_the_shares_and_asks_for_what_was_there():
+    rows = [[1, *range(10, 60), 2]] * 32
+    plain = next(text_batches(rows, batch_size=32, pad=0, rng=random.Random(0)))
+    shares = torch.zeros(60)
+    shares[10:35], shares[35:60] = 0.1, 0.5
 
-    rows = [[1, *range(10, 60), 2]] * 16
-    plain = next(text_batches(rows, batch_size=16, pad=0, rng=random.Random(0)))
-
-    hidden = masked(plain, mask_id=3, specials=[0, 1, 2, 3], share=0.2, generator=torch.Generator().manual_seed(0))
+    hidden = masked(plain, mask_id=3, shares=shares, generator=torch.Generator().manual_seed(0))
 
     chosen = hidden.ids == 3
     assert torch.equal(chosen, hidden.targets != IGNORED)
     assert torch.equal(hidden.targets[chosen], plain.ids[chosen])
     assert torch.equal(hidden.ids[~chosen], plain.ids[~chosen])
-    assert 0.15 < chosen.float().mean() < 0.25
-    assert not chosen[:, 0].any()
+    seldom, often = (chosen[(plain.ids >= low) & (plain.ids < low + 25)].float().mean() for low in (10, 35))
+    assert 0.06 < seldom < 0.14
+    assert 0.45 < often < 0.55
+    assert not chosen[:, [0, -1]].any()
+
+
+def test_padding_is_never_masked():
+    plain = next(text_batches([[1, 5], [1, 5, 6, 7]], batch_size=2, pad=0, rng=random.Random(0)))
+
+    hidden = masked(plain, mask_id=3, shares=torch.ones(10), generator=torch.Generator().manual_seed(0))
+
+    assert hidden.ids.tolist() == [[3, 3, 0, 0], [3, 3, 3, 3]]
+    assert hidden.targets.tolist()[0] == [1, 5, IGNORED, IGNORED]
 
 
 def test_repeated_blocks_ask_only_for_what_repetition_tells():
