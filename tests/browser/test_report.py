@@ -102,18 +102,20 @@ def drawn_weights(opened: Opened) -> np.ndarray:
     return np.array(opened.figure("figure-matrix")["data"][0]["z"], dtype=float)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["run_html", "heads_html"])
-def test_a_report_draws_itself_in_the_systems_colours(request, visit, name, scheme):
+def test_a_report_draws_itself_in_the_systems_colours(request, visit, name):
     from attnlens.report.palette import THEMES
 
-    opened = visit(request.getfixturevalue(name), color_scheme=scheme)
+    opened = visit(request.getfixturevalue(name), color_scheme="dark")
+    map_name = "figure-map" if name == "run_html" else "figure-labels"
 
-    figure = opened.figure("figure-map" if name == "run_html" else "figure-labels")
-    paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert figure["layout"]["paper_bgcolor"] == THEMES[scheme].surface
-    assert paper == "rgb({}, {}, {})".format(*(int(THEMES[scheme].paper[i : i + 2], 16) for i in (1, 3, 5)))
-    assert opened.page.locator(DRAWN).count() > 0
+    for scheme in ("dark", "light"):
+        opened.page.emulate_media(color_scheme=scheme)
+        figure = opened.figure(map_name)
+        paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert figure["layout"]["paper_bgcolor"] == THEMES[scheme].surface
+        assert paper == "rgb({}, {}, {})".format(*(int(THEMES[scheme].paper[i : i + 2], 16) for i in (1, 3, 5)))
+        assert opened.page.locator(DRAWN).count() > 0
 
 
 def test_the_page_opens_the_head_that_its_address_names(visit, run_html, run):
@@ -260,14 +262,15 @@ def test_an_address_opens_the_evidence_of_a_head(visit, heads_html):
     assert opened.page.locator("#L1H2").get_attribute("open") is not None
 
 
-@pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("name", ["run_html", "heads_html"])
-def test_no_page_scrolls_sideways(request, visit, name, width):
-    opened = visit(request.getfixturevalue(name), viewport={"width": width, "height": 800})
-
+def test_no_page_scrolls_sideways(request, visit, name):
+    opened = visit(request.getfixturevalue(name), viewport={"width": 390, "height": 800})
     opened.page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
 
-    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    for width in (390, 768, 1440):
+        opened.page.set_viewport_size({"width": width, "height": 800})
+        opened.page.wait_for_timeout(300)  # the page waits for the end of the resizing
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_hostile_texts_do_nothing(visit):
