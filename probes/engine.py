@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from attnlens.errors import CorpusError, ProbeDataError, UsageError
+from attnlens.errors import CorpusError, PluginError, ProbeDataError, UsageError
 from attnlens.plugins import installed, load_plugin
 from probes.corpora.data import Corpus, Sentence
 from probes.corpora.sources import EMBEDDED, open_corpus
@@ -24,7 +24,7 @@ from probes.texts import Text, texts_of
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["ALL", "GROUP", "Counts", "Progress", "choose_families", "run"]
+__all__ = ["ALL", "GROUP", "Counts", "Progress", "choose_families", "load_family", "run"]
 
 ALL = "all"
 GROUP = "attnlens.probes"
@@ -107,7 +107,7 @@ def choose_families(families: str | Sequence[str], corpus: Corpus, seed: int = 0
     names = list(installed(GROUP)) if everything else list(dict.fromkeys(asked))
     if not names:
         raise UsageError("no probe family was named; name one, or 'all'.")
-    loaded: list[Probe] = [load_plugin(GROUP, name)(seed=seed) for name in names]
+    loaded = [load_family(name, seed) for name in names]
     refusals = {probe.name: reason for probe in loaded if (reason := probe.refusal(corpus))}
     usable = [probe for probe in loaded if probe.name not in refusals]
     if refusals and (not everything or not usable):
@@ -115,11 +115,30 @@ def choose_families(families: str | Sequence[str], corpus: Corpus, seed: int = 0
     return usable, refusals
 
 
+def load_family(name: str, seed: int = 0) -> Probe:
+    """The probe registered as `name`.
+
+    Raises:
+        PluginError: nothing by that name, or it cannot be loaded, or does not keep the contract of a probe.
+    """
+    made = load_plugin(GROUP, name)
+    try:
+        probe = made(seed=seed)
+    except Exception as error:
+        raise PluginError(
+            f"the probe {name!r} cannot be made with seed={seed}: {type(error).__name__}: {error}."
+        ) from error
+    if not isinstance(probe, Probe):
+        missing = [part for part in (*Probe.__annotations__, "observe", "pointer") if not hasattr(probe, part)]
+        raise PluginError(f"{name!r} is no probe: it lacks {', '.join(missing) or 'methods'}; see probes.family.Probe.")
+    return probe
+
+
 def _way_out(corpus: Corpus, refusals: dict[str, str]) -> str:
     """What can be run on this corpus instead."""
     others = []
     for name in installed(GROUP):
-        if name not in refusals and not load_plugin(GROUP, name)(seed=0).refusal(corpus):
+        if name not in refusals and not load_family(name).refusal(corpus):
             others.append(f"`{name}`")
     return f"run {' or '.join(others)}, or use the corpus {EMBEDDED}" if others else f"use the corpus {EMBEDDED}"
 

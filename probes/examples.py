@@ -1,4 +1,4 @@
-"""Up to three short sentences for each label: the first ones met that ask its question, hits and misses alike."""
+"""Up to three sentences for each label: the first short ones that ask its question, hits and misses alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ __all__ = ["Example", "Pool", "example_of"]
 
 PER_QUESTION = 3
 SHORTEST = 4
-LONGEST = {"sentence": 14, "window": 110}  # words
+SHORT = {"sentence": 14, "window": 110}  # words that read at a glance, where there are such texts
+LONGEST = {"sentence": 40, "window": 110}
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,7 @@ class Pool:
         for probe in probes:
             if SHORTEST <= len(text.spans) <= LONGEST[probe.reads]:
                 for key in probe.asks(text.sentences):
-                    kept = self.wanted.setdefault((probe.name, key), [])
-                    if len(kept) < PER_QUESTION:
-                        kept.append(text)
+                    _keep(self.wanted.setdefault((probe.name, key), []), text, SHORT[probe.reads])
 
     def serves(self, text: Text, question: tuple[str, Key]) -> bool:
         """Whether the text was kept for this question."""
@@ -59,6 +58,16 @@ class Pool:
     def texts(self, questions: Iterable[tuple[str, Key]]) -> list[Text]:
         """The texts that serve these questions, each once."""
         return list({text.key: text for question in questions for text in self.wanted.get(question, [])}.values())
+
+
+def _keep(kept: list[Text], text: Text, short: int) -> None:
+    """Add a text while there is room; after that a short one takes the place of the longest that is not short."""
+    if len(kept) < PER_QUESTION:
+        kept.append(text)
+        return
+    longest = max(kept, key=lambda other: len(other.spans))
+    if len(text.spans) <= short < len(longest.spans):
+        kept[kept.index(longest)] = text
 
 
 def example_of(probe: Probe, key: Key, head: int, seen: Observation) -> Example | None:

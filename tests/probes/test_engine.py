@@ -15,6 +15,8 @@ from attnlens.models.lens import load
 from attnlens.report.results import load_results
 from probes.corpora.sources import open_corpus
 from probes.engine import run
+from probes.family import Wording
+from probes.syntax import SyntaxProbe
 
 SMALL = """
 # newdoc id = d{i}
@@ -178,6 +180,37 @@ def test_a_family_that_the_corpus_cannot_serve_is_refused_with_the_way_out(lens,
 def test_unknown_families_are_refused_with_those_that_there_are(lens):
     with pytest.raises(PluginError, match="coreference, positional, syntax"):
         run(lens, "sintax")
+
+
+class EvenWords(SyntaxProbe):
+    """A family of somebody else: syntax under another name, with another wording."""
+
+    name = "even"
+
+    def wording(self, key):
+        return Wording(f"even {key.relation}", "someone else's words")
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [(lambda seed: object(), "is no probe: it lacks"), (lambda: None, "cannot be made with seed=0: TypeError")],
+)
+def test_what_is_no_probe_is_refused(lens, monkeypatch, made, reason):
+    monkeypatch.setattr("probes.engine.load_plugin", lambda group, name: made)
+
+    with pytest.raises(PluginError, match=reason):
+        run(lens, "mine", limit=5)
+
+
+def test_families_of_others_run_like_the_built_in_ones(minilm, shared_data, monkeypatch):
+    monkeypatch.setattr("probes.engine.load_plugin", lambda group, name: EvenWords)
+
+    report = run(load(minilm), "mine", shared_data("en_gum-ud-dev.conllu"), limit=100)
+
+    labels = [label for labels in report.labels.values() for label in labels]
+    assert {label["family"] for label in labels} == {"even"}
+    assert {label["label"] for label in labels} >= {"even det"}
+    assert all(label["examples"] for label in labels)
 
 
 def test_a_batch_size_below_one_is_a_usage_error(lens):
