@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from attnlens.zoo.evaluate import Induction, PairScore
     from attnlens.zoo.training import TrainingRun
 
-__all__ = ["make_card", "write_card"]
+__all__ = ["comparison_table", "make_card", "read_training_run", "readme", "write_card"]
 
 _TEMPLATE = Path(__file__).resolve().parent / "data" / "card.md.j2"
 
@@ -72,14 +73,48 @@ def make_card(
 def write_card(card: dict[str, Any], folder: Path) -> None:
     """Write `card.json` and `README.md` into the model's folder."""
     write_text(folder / "card.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "README.md", _readme(card))
+    write_text(folder / "README.md", readme(card))
+
+
+def read_training_run(card: dict[str, Any]) -> TrainingRun:
+    """What a card says of its training run, to measure the model again without training it again."""
+    from attnlens.zoo.training import TrainingRun
+
+    data, training = card["data"], card["training"]
+    return TrainingRun(
+        n_texts=data["n_texts"],
+        n_tokens=data["n_tokens"],
+        loss=training["loss"],
+        induction_loss=training["induction_loss"],
+        wall_time_s=training["wall_time_s"],
+        cpu_time_s=training["cpu_time_s"],
+    )
+
+
+def comparison_table(cards: Sequence[dict[str, Any]]) -> str:
+    """The main figures of several cards side by side, as a Markdown table (docs/models.md holds it)."""
+    rows = [["", *(card["name"].removeprefix("attnlens/") for card in cards)], ["---"] * (len(cards) + 1)]
+    rows.append(["parameters", *(f"{card['n_parameters']:,}" for card in cards)])
+    rows.append(["steps", *(f"{card['training']['steps']:,}" for card in cards)])
+    rows.append(["loss, nats per predicted token", *(f"{card['training']['loss']:.3f}" for card in cards)])
+    rows.append(["minutes of one processor core", *(f"{card['training']['cpu_time_s'] / 60:.1f}" for card in cards)])
+    for kind in cards[0]["accuracy"]:
+        scores = (card["accuracy"][kind] for card in cards)
+        rows.append([kind, *(f"{score['value']:.3f} (n={score['n']})" for score in scores)])
+    for label, key in (
+        ("copying of random tokens", "second_copy_accuracy"),
+        ("best prefix matching", "prefix_matching"),
+    ):
+        figures = (card["induction"] for card in cards)
+        rows.append([label, *("not causal" if figure is None else f"{figure[key]:.3f}" for figure in figures)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _readme(card: dict[str, Any]) -> str:
+def readme(card: dict[str, Any]) -> str:
     """The card as Markdown. Not escaped: it is no HTML, and all of it is ours."""
     from jinja2 import Environment, StrictUndefined
 

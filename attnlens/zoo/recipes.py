@@ -21,7 +21,8 @@ class Recipe:
     agreement is not learned from the nearest noun. `invented_share` of the documents have invented nouns and names;
     `single_share` of them are cut down to their first sentence (short texts are where word order is learned first);
     `long_share` of the texts are several documents in a row, so that late positions are trained too;
-    `induction_share` is the share of steps that train on repeated random tokens instead of text.
+    The first `induction_first` steps, and `induction_share` of the others, train on repeated random tokens instead of
+    text.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Recipe:
     steps: int = 4_000
     batch_size: int = 64
     learning_rate: float = 1e-3
+    induction_first: int = 0
     induction_share: float = 0.0
 
 
@@ -55,7 +57,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="tiny-gpt2", family="gpt2", seed=12, steps=3_200),
         Recipe(
             name="tiny-llama", family="llama", seed=13, n_kv_heads=2, d_feed_forward=256, max_length=256,
-            steps=4_000, induction_share=0.3,
+            steps=3_800, learning_rate=2e-3, induction_first=700, induction_share=0.2,
         ),
     )
 }  # fmt: skip

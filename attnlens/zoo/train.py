@@ -6,18 +6,22 @@ Two processes of one torch thread each; progress goes to stderr. Same versions o
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attnlens.errors import AttnlensError, UsageError
+from attnlens.errors import AttnlensError, ModelNotFoundError, UsageError
 from attnlens.zoo.recipes import RECIPES, Recipe
 
-__all__ = ["main", "make_corpus", "make_model"]
+if TYPE_CHECKING:
+    from attnlens.zoo.training import TrainingRun
+
+__all__ = ["main", "make_corpus", "make_model", "measure_again"]
 
 _HERE = Path(__file__).resolve().parent
 # Longest first, so that two processes finish at about the same time.
@@ -31,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipes = _chosen(options.only, options.steps, options.documents)
         out = Path(options.out)
         make_corpus(out / "data" / "grammar.conllu")
-        if not options.corpus_only:
+        if options.measure_only:
+            for recipe in recipes:
+                measure_again(recipe, out / "models" / recipe.name)
+        elif not options.corpus_only:
             _make_all(recipes, out / "models", processes=options.processes)
     except AttnlensError as error:
         _say(f"attnlens.zoo.train: {error}")
@@ -51,30 +58,52 @@ def make_corpus(target: Path) -> None:
 
 def make_model(recipe: Recipe, folder: Path) -> None:
     """Train one model, measure it, write its card; `folder` changes only when all of that has worked."""
-    from transformers import AutoTokenizer
-
     from attnlens.files import whole_file
-    from attnlens.zoo.architectures import load_model
-    from attnlens.zoo.cards import make_card, write_card
-    from attnlens.zoo.evaluate import induction, minimal_pair_accuracy
-    from attnlens.zoo.pairs import minimal_pairs
-    from attnlens.zoo.text import pairs_documents, word_forms
     from attnlens.zoo.training import train_model
 
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
         run = train_model(recipe, fresh, _say)
-        model = load_model(recipe, fresh)
-        tokenizer = AutoTokenizer.from_pretrained(fresh)
-        scores = minimal_pair_accuracy(model, tokenizer, minimal_pairs(pairs_documents()))
-        copying = None if recipe.family == "bert" else induction(model, tokenizer)
-        card = make_card(recipe, run, scores, copying, model.num_parameters(), len(word_forms()))
-        write_card(card, fresh)
+        _measure(recipe, run, fresh)
         for file in sorted(fresh.iterdir()):
             with whole_file(folder / file.name) as part:
                 part.write_bytes(file.read_bytes())
-    measured = ", ".join(f"{kind} {value['value']}" for kind, value in card["accuracy"].items())
-    _say(f"{recipe.name}: done in {run.wall_time_s / 60:.1f} minutes; {measured}; written to {folder}")
+    _say(f"{recipe.name}: written to {folder}")
+
+
+def measure_again(recipe: Recipe, folder: Path) -> None:
+    """Measure the model in `folder` again and rewrite its card; what the card says of the training run stays.
+
+    Raises:
+        ModelNotFoundError: there is no model with a card in `folder`.
+    """
+    from attnlens.zoo.cards import read_training_run
+
+    path = folder / "card.json"
+    if not path.is_file():
+        raise ModelNotFoundError(
+            f"{folder} holds no card.json to take the training figures from; train the model first."
+        )
+    card = json.loads(path.read_text(encoding="utf-8"))
+    _measure(recipe, read_training_run(card), folder)
+
+
+def _measure(recipe: Recipe, run: TrainingRun, folder: Path) -> None:
+    """Load the model as users do, measure what it can do, write its card beside it."""
+    from transformers import AutoTokenizer
+
+    from attnlens.zoo.architectures import load_model
+    from attnlens.zoo.cards import make_card, write_card
+    from attnlens.zoo.evaluate import induction, minimal_pair_accuracy
+    from attnlens.zoo.pairs import minimal_pairs
+    from attnlens.zoo.text import pairs_documents, word_forms
+
+    model, tokenizer = load_model(recipe, folder), AutoTokenizer.from_pretrained(folder)
+    scores = minimal_pair_accuracy(model, tokenizer, minimal_pairs(pairs_documents()))
+    copying = None if recipe.family == "bert" else induction(model, tokenizer)
+    write_card(make_card(recipe, run, scores, copying, model.num_parameters(), len(word_forms())), folder)
+    measured = ", ".join(f"{kind} {score.accuracy:.3f}" for kind, score in scores.items() if score.n)
+    _say(f"{recipe.name}: trained in {run.wall_time_s / 60:.1f} minutes; {measured}")
 
 
 def _make_all(recipes: Sequence[Recipe], models: Path, *, processes: int) -> None:
@@ -96,7 +125,13 @@ def _chosen(only: Sequence[str] | None, steps: int | None, n_documents: int | No
     }
     if any(value < 1 for value in changes.values()):
         raise UsageError("--steps and --documents are counts; give a number of at least 1.")
-    return [replace(RECIPES[name], **changes) for name in _ORDER if not only or name in only]
+    return [_shortened(RECIPES[name], **changes) for name in _ORDER if not only or name in only]
+
+
+def _shortened(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with other counts; its first stretch keeps its share of the steps."""
+    changed = replace(recipe, **changes)
+    return replace(changed, induction_first=recipe.induction_first * changed.steps // recipe.steps)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", default=str(_HERE), help="folder that gets models/ and data/ (default: the package)")
     parser.add_argument("--processes", type=int, default=2, help="models trained at the same time (default 2)")
     parser.add_argument("--corpus-only", action="store_true", help="write the embedded corpus and stop")
+    parser.add_argument("--measure-only", action="store_true", help="no training: measure again, rewrite the cards")
     parser.add_argument("--steps", type=int, help="fewer steps, to try the recipe out")
     parser.add_argument("--documents", type=int, help="fewer documents, to try the recipe out")
     return parser

@@ -31,11 +31,13 @@ _TOKENIZER_TEXTS = 6_000
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training run cost and reached; losses are nats per predicted token, means over the last 200 steps."""
+    """What a training run cost and reached; losses are nats per predicted token, means over the last 200 steps;
+    None where there was no such step.
+    """
 
     n_texts: int
     n_tokens: int
-    loss: float
+    loss: float | None
     induction_loss: float | None
     wall_time_s: float
     cpu_time_s: float
@@ -66,11 +68,15 @@ def train_model(recipe: Recipe, folder: Path, report: Callable[[str], None]) -> 
     return TrainingRun(
         n_texts=len(encoded),
         n_tokens=sum(map(len, encoded)),
-        loss=sum(plain) / len(plain),
-        induction_loss=sum(blocks) / len(blocks) if blocks else None,
+        loss=_mean(plain),
+        induction_loss=_mean(blocks),
         wall_time_s=time.perf_counter() - started,
         cpu_time_s=time.process_time() - cpu_started,
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def save_model(model: Any, folder: Path) -> None:
@@ -96,8 +102,10 @@ def _batches(recipe: Recipe, encoded: Sequence[Sequence[int]], tokenizer: Any) -
     specials = tokenizer.all_special_ids
     ordinary = [token for token in range(len(tokenizer)) if token not in specials]
     shares = _masked_shares(tokenizer)
+    n_blocks = 0
     for batch in text_batches(encoded, batch_size=recipe.batch_size, pad=tokenizer.pad_token_id, rng=rng):
-        while rng.random() < recipe.induction_share:
+        while n_blocks < recipe.induction_first or rng.random() < recipe.induction_share:
+            n_blocks += 1
             yield "blocks", repeated_blocks(
                 rows=recipe.batch_size // 2, length=64, start=tokenizer.bos_token_id, ordinary=ordinary,
                 shortest=5, longest=24, generator=generator,

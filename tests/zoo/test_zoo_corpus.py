@@ -141,7 +141,7 @@ from attnlens.zoo.text import corpus_documents, training_texts
 corpus = {sentence.text for document in corpus_documents() for sentence in document.sentences}
 for recipe in RECIPES.values():
     seen = " ".join(f" {text} " for text in training_texts(replace(recipe, n_documents=5000)))
-    assert len(seen) > 300_000
+    assert len(seen) > 150_000, len(seen)
     found = [text for text in corpus if f". {text} " in seen or f"  {text} " in seen]
     assert not found, found
 print("held out")
