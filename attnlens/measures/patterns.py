@@ -51,10 +51,8 @@ def breadth(
 
     NaN where fewer than two keys are visible: one key is all there is to attend to.
     """
-    if visible is None:
-        n_visible = torch.tensor(pattern.shape[-1], dtype=torch.float64)
-    else:
-        n_visible = visible.sum(-1).double()
+    seen = torch.ones(pattern.shape[-2:], dtype=torch.bool, device=pattern.device) if visible is None else visible
+    n_visible = seen.sum(-1).double()
     share = entropy(pattern) / n_visible.clamp_min(2).log()
     return torch.where(n_visible >= 2, share, torch.nan)
 
