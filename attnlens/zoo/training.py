@@ -31,8 +31,9 @@ _TOKENIZER_TEXTS = 6_000
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a training run cost and reached; losses are nats per predicted token, means over the last 200 steps;
-    None where there was no such step.
+    """What a training run cost and reached; losses are nats per predicted token, means over the last 200 steps.
+
+    A loss is None where there was no such step.
     """
 
     n_texts: int

@@ -183,6 +183,22 @@ def test_a_pronoun_has_one_possible_antecedent_and_not_always_the_nearest(drawn)
     assert 0.2 < n_nearest / n_pronouns < 0.8
 
 
+def test_an_object_pronoun_never_means_the_subject_of_its_clause(drawn):
+    """Binding principle B: that would have to be a reflexive."""
+    checked = 0
+    for sentence in sentences(drawn):
+        entity_of = {mention.head: mention.entity for mention in sentence.mentions}
+        for word in sentence.words:
+            if word.upos != "PRON" or word.deprel not in ("obj", "iobj", "obl") or word.number not in entity_of:
+                continue
+            subjects = [other for other in children(sentence, word.head) if other.deprel == "nsubj"]
+            same = any(entity_of.get(subject.number) == entity_of[word.number] for subject in subjects)
+            assert not subjects or same == (word.feature("Reflex") == "Yes"), sentence.text
+            checked += 1
+
+    assert checked > 50
+
+
 def test_articles_and_capitals_are_written_as_in_english(drawn):
     for document in drawn:
         assert not re.search(r"\b[Aa] (?=[aeio])", document.text), document.text
