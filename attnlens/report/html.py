@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,6 +110,7 @@ def _run_part(
         "opened": opened,
         "inside": sorted(inside),
         "packed": packed,
+        "rounding": f"{math.ceil(packed.error * 1e7) / 1e7:.7f}",
         "maps": maps,
         "metric": METRIC,
         "metrics_table": _metrics_table(run, maps),

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from attnlens.report.palette import Theme, theme_of
 from attnlens.report.style import base_layout
 from attnlens.report.tables import count, number
-from attnlens.report.text import escaped
+from attnlens.report.text import escaped, shortened
 from attnlens.report.views import PatternView
 
 __all__ = ["APART", "BINS", "FEW", "MANY", "POINTS", "THRESHOLD", "choose_links", "links_note", "token_links"]
@@ -191,8 +191,8 @@ def _row_pixels(view: PatternView) -> tuple[int, int]:
 
 def _finish(figure: go.Figure, view: PatternView, note: str, colours: Theme) -> None:
     height, size = _row_pixels(view)
-    longest = max((len(escaped(label)) for label in (*view.row_labels, *view.column_labels)), default=1)
-    room = 24 + int(size * 0.62 * min(longest, 22))
+    longest = max((len(shortened(label)) for label in (*view.row_labels, *view.column_labels)), default=1)
+    room = 24 + int(size * 0.62 * longest)
     n = max(view.weights.shape)
     figure.update_layout(
         height=height * n + 74,

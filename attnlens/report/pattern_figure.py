@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from attnlens.report.palette import colorscale, theme_of
 from attnlens.report.style import bar, base_layout
-from attnlens.report.text import escaped
+from attnlens.report.text import escaped, shortened
 from attnlens.report.views import PatternView
 
 __all__ = ["hatching", "pattern_heatmap"]
@@ -84,8 +84,8 @@ def hatching(visible: Bool[np.ndarray, "query key"]) -> tuple[list[float | None]
 
 def _matrix_axes(figure: go.Figure, view: PatternView) -> None:
     n = max(len(view.row_labels), len(view.column_labels), 1)
-    longest = max((len(escaped(label)) for label in (*view.row_labels, *view.column_labels)), default=1)
-    room = 30 + 7 * min(longest, 22)
+    longest = max((len(shortened(label)) for label in (*view.row_labels, *view.column_labels)), default=1)
+    room = 30 + 7 * longest
     side = min(620, max(160, n * (34 if n <= 12 else 22)))
     figure.update_layout(height=side + room + 24, margin={"l": room, "r": 12, "t": room, "b": 24})
     figure.update_xaxes(
@@ -95,6 +95,7 @@ def _matrix_axes(figure: go.Figure, view: PatternView) -> None:
         title_text="from (query)",
         labelalias=_aliases(view.row_labels),
         scaleanchor="x",
+        constraintoward="top",
         **_matrix_ticks(n) | {"range": [len(view.row_labels) - 0.5, -0.5]},
     )
 

@@ -56,6 +56,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         file = tmp_path / f"page{len(opened)}.html"
         file.write_text(html, encoding="utf-8")
         page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}} | options)
+        page.set_default_timeout(120_000)  # a machine may be busy
         page.add_init_script("globalThis.byId = (id) => document.getElementById(id);")
         visited = Opened(page)
         page.on("request", lambda request: visited.requests.append(request.url))

@@ -164,7 +164,10 @@ def test_a_long_text_keeps_the_chosen_heads_and_says_so(bert_run, monkeypatch):
     assert {"L2H3", "L0H1"} < set(page.data["weights"]["heads"])
     assert len(page.data["weights"]["heads"]) == 3
     assert any("the weights of 3 of 12 heads" in text for text in page.texts)
-    assert any("rounded to 16 bits" in text for text in page.texts)
+    stated = re.search(r"rounded to 16 bits: they differ from the run's by ([0-9.]+) at most", " ".join(page.texts))
+    exact = bert_run.attention(head="L2H3").numpy().ravel()
+    inside = np.frombuffer(base64.b64decode(page.data["weights"]["heads"]["L2H3"]), dtype="<u2") / 65535
+    assert 0 < np.abs(inside - exact).max() <= float(stated[1]) < 1e-5
 
 
 def test_every_metric_of_every_head_is_in_a_table(run_page, bert_run):

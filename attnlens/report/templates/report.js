@@ -6,7 +6,7 @@
   const data = JSON.parse(byId("data").textContent);
   const root = document.documentElement;
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-  const NARROW = 520;
+  const NARROW = 420;
   let printing = false;
 
   const theme = () => (printing ? "light" : root.dataset.theme || (prefersDark.matches ? "dark" : "light"));
@@ -42,8 +42,8 @@
 
   // ---- a page narrower than a figure wants -----------------------------------------------------------------------
 
-  function fitMap(spec, id) {
-    if (width(id) >= NARROW) return spec;
+  function fitMap(spec) {
+    if (innerWidth >= 640) return spec;
     spec.layout.margin.l = 34;
     spec.data.forEach((trace) => {
       if (trace.type === "heatmap") trace.showscale = false;
@@ -188,7 +188,7 @@
     }
 
     function mapSpec() {
-      const spec = fitMap(structuredClone(data.maps[state.metric][theme()]), "figure-map");
+      const spec = fitMap(structuredClone(data.maps[state.metric][theme()]));
       const [layer, head] = /L(\d+)H(\d+)/.exec(state.head).slice(1).map(Number);
       const colour = data.rules.inks[theme()].accent;
       spec.layout.shapes = [{ type: "rect", x0: head - 0.5, x1: head + 0.5, y0: layer - 0.5, y1: layer + 0.5, line: { color: colour, width: 3 } }];
@@ -308,7 +308,7 @@
     };
     const cards = Array.from(document.querySelectorAll("details.card"));
     const drawAll = () => {
-      draw("figure-labels", fitMap(structuredClone(data.labels_map[theme()]), "figure-labels"));
+      draw("figure-labels", fitMap(structuredClone(data.labels_map[theme()])));
       cards.filter((card) => card.open).forEach((card) => drawForest(card.id));
     };
     const openHash = () => {
