@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from captum.attr import IntegratedGradients
 from jaxtyping import Float
 from torch import Tensor
 
@@ -52,6 +51,8 @@ def attribute_to_gates(
         name: what the score is, in words.
         steps: points of the Gauss-Legendre rule; more make `gap` smaller.
     """
+    from captum.attr import IntegratedGradients  # slow to import, and few runs need it
+
     on = torch.ones(1, n_layers, n_heads)
     off = torch.zeros_like(on)
     values = IntegratedGradients(score).attribute(on, baselines=off, n_steps=steps, internal_batch_size=_ROWS_AT_ONCE)
