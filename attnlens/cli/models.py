@@ -13,6 +13,7 @@ from attnlens.zoo import registry
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["FAMILIES", "Family", "models"]
 
@@ -84,18 +85,20 @@ def _weight_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
-def _models_table(rows: list[_Row]) -> Table:
-    from rich.table import Table
+def _models_table(rows: list[_Row]) -> Text:
+    """Two lines per model: its figures, and what it is."""
+    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("model", "family", "heads", "context", "size"):
-        table.add_column(name, justify="left" if name in ("model", "family") else "right", no_wrap=True)
-    table.add_column("what it is")
+    lines = [
+        Text(f"{'model':<20} {'family':<8}{'layers x heads':>15}{'longest text':>15}{'weights':>10}", style="bold")
+    ]
     for row in rows:
         heads = f"{row.layers} x {row.heads}" if row.installed else ""
+        longest = f"{row.max_length} tokens" if row.max_length is not None else ""
         size = f"{row.bytes / 1e6:.1f} MB" if row.bytes is not None else ""
-        table.add_row(row.name, row.family, heads, str(row.max_length or ""), size, row.description)
-    return table
+        lines.append(Text(f"{row.name:<20} {row.family:<8}{heads:>15}{longest:>15}{size:>10}"))
+        lines.append(Text(f"    {row.description}", style="dim"))
+    return Text("\n").join(lines)
 
 
 def _families_table() -> Table:
