@@ -112,9 +112,9 @@ def test_a_report_draws_itself_in_the_systems_colours(request, visit, name):
 
     for scheme in ("dark", "light"):
         opened.page.emulate_media(color_scheme=scheme)
-        figure = opened.figure(map_name)
+        colour = THEMES[scheme].surface
+        opened.page.wait_for_function(f"byId('{map_name}').layout.paper_bgcolor === '{colour}'")
         paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert figure["layout"]["paper_bgcolor"] == THEMES[scheme].surface
         assert paper == "rgb({}, {}, {})".format(*(int(THEMES[scheme].paper[i : i + 2], 16) for i in (1, 3, 5)))
         assert opened.page.locator(DRAWN).count() > 0
 
