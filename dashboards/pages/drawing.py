@@ -13,7 +13,7 @@ from attnlens.report.metrics import METRICS
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.evidence import badges, evidence, model_card
-from dashboards.pages.parts import data_table
+from dashboards.pages.parts import data_table, room_for
 from dashboards.pages.stage import LABELS, metric_options
 from dashboards.state import ViewState
 
@@ -33,6 +33,7 @@ def _register_map(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.MAP, "figure"),
         Output(ids.MAP_CAPTION, "children"),
+        Output(ids.MAP, "style"),
         Input(ids.RUN, "data"),
         Input(ids.METRIC, "value"),
         Input(ids.RESULTS, "value"),
@@ -42,7 +43,8 @@ def _register_map(app: Dash, desk: Desk) -> None:
     )
     def on_map(run: Run, metric: str, results: str, head: str, theme: str) -> Any:
         need(run, head, theme)
-        return draw_map(desk, run, metric, results, head, theme)
+        figure, caption = draw_map(desk, run, metric, results, head, theme)
+        return figure, caption, room_for(figure)
 
     @app.callback(
         Output(ids.MAP_TABLE, "children"),

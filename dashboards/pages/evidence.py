@@ -9,7 +9,7 @@ from dash import dcc, html
 from attnlens.capture.tokens import printable
 from attnlens.report import figures
 from attnlens.report.tables import number, share
-from dashboards.pages.parts import GRAPH_CONFIG, aria, folded
+from dashboards.pages.parts import GRAPH_CONFIG, aria, folded, room_for
 
 if TYPE_CHECKING:
     from attnlens.models.anatomy import Anatomy, Check
@@ -47,7 +47,7 @@ def evidence(results: HeadResults | None, head: str, theme: str) -> list[Any]:
         )
     if found.labels or found.weak:
         forest = figures.forest(results, head, theme=theme)
-        picture = dcc.Graph(figure=forest, config=GRAPH_CONFIG, className="forest")
+        picture = dcc.Graph(figure=forest, config=GRAPH_CONFIG, className="forest", style=room_for(forest))
         parts.append(
             html.Div(
                 picture, role="img", className="forest-frame", **aria(label=f"Scores of {head} beside their baselines")

@@ -14,7 +14,18 @@ from attnlens.report.tables import number
 if TYPE_CHECKING:
     from attnlens.report.tables import Table
 
-__all__ = ["GRAPH_CONFIG", "aria", "card", "data_table", "field_label", "folded", "graph", "note", "with_loading"]
+__all__ = [
+    "GRAPH_CONFIG",
+    "aria",
+    "card",
+    "data_table",
+    "field_label",
+    "folded",
+    "graph",
+    "note",
+    "room_for",
+    "with_loading",
+]
 
 GRAPH_CONFIG: Any = dict(figures.CONFIG)
 
@@ -39,6 +50,11 @@ def graph(id: str, label: str) -> html.Div:
     """A figure with the project's settings, named for screen readers."""
     picture = dcc.Graph(id=id, config=GRAPH_CONFIG, className="figure")
     return html.Div(picture, role="img", **aria(label=label))
+
+
+def room_for(figure: Any) -> dict[str, str]:
+    """The style of a graph as tall as its figure: plotly alone sometimes leaves the place lower than what it draws."""
+    return {"height": f"{figure.layout.height}px"}
 
 
 def with_loading(child: Any) -> dcc.Loading:

@@ -13,7 +13,7 @@ from attnlens.report.tables import Table
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, is_open, need
-from dashboards.pages.parts import data_table
+from dashboards.pages.parts import data_table, room_for
 
 __all__ = ["Selection", "classic_frame", "draw", "matrix_table", "register", "strongest_links"]
 
@@ -53,6 +53,8 @@ def register(app: Dash, desk: Desk) -> None:
         Output(ids.MATRIX_CAPTION, "children"),
         Output(ids.MATRIX_TABLE, "children"),
         Output(ids.CLASSIC, "children"),
+        Output(ids.LINKS, "style"),
+        Output(ids.MATRIX, "style"),
         *_SELECTION,
         Input(ids.THRESHOLD, "value"),
         Input(ids.QUERY, "data"),
@@ -91,17 +93,19 @@ def draw(
     """The figure of the open tab; the others stay as they are until they are opened.
 
     Returns:
-        The links and their caption, the matrix, its caption and its table, the frame of BertViz.
+        The links and their caption, the matrix, its caption and its table, the frame of BertViz, and the styles that
+        give links and matrix their room.
     """
     if tab == "classic":
-        return *[no_update] * 5, classic_frame(selection, theme)
+        return *[no_update] * 5, classic_frame(selection, theme), no_update, no_update
     view = selection.view(desk)
     if tab == "matrix":
         table = matrix_table(view) if with_table else no_update
-        return no_update, no_update, figures.pattern_heatmap(view, theme=theme), view.caption, table, no_update
+        matrix = figures.pattern_heatmap(view, theme=theme)
+        return no_update, no_update, matrix, view.caption, table, no_update, no_update, room_for(matrix)
     position = _followed(selection, query, len(view.row_labels))
     links = figures.token_links(view, theme=theme, threshold=float(threshold), query=position)
-    return links, view.caption, *[no_update] * 4
+    return links, view.caption, *[no_update] * 4, room_for(links), no_update
 
 
 def matrix_table(view: views.PatternView) -> Any:

@@ -390,3 +390,8 @@ def test_the_page_fits_its_window(visit, width):
            .filter(part => part.getBoundingClientRect().right > window.innerWidth + 1).map(part => part.className)"""
     )
     assert outside == []
+    assert page.evaluate(
+        """[...document.querySelectorAll(".figure")].filter(figure => figure.offsetParent)
+           .every(figure => figure.querySelector(".main-svg").getBoundingClientRect().bottom
+                            <= figure.getBoundingClientRect().bottom + 1)"""
+    )

@@ -154,7 +154,7 @@ def test_words_and_hidden_special_tokens_change_the_matrix(desk, shown):
     assert size(words=True, hide_special=True) == (n_words, n_words)
 
 
-@pytest.mark.parametrize(("tab", "drawn"), [("links", {0, 1}), ("matrix", {2, 3}), ("classic", {5})])
+@pytest.mark.parametrize(("tab", "drawn"), [("links", {0, 1, 6}), ("matrix", {2, 3, 7}), ("classic", {5})])
 def test_only_the_open_tab_is_drawn(desk, shown, tab, drawn):
     outputs = pattern.draw(desk, selection(shown), tab, "light", 0.1, None)
 
