@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
 
 from attnlens.errors import PluginError
 
-__all__ = ["installed", "load_plugin"]
+__all__ = ["Entry", "installed", "load_plugin"]
 
 
-def installed(group: str) -> dict[str, EntryPoint]:
+@runtime_checkable
+class Entry(Protocol):
+    """What is used of an entry point.
+
+    Once the package importlib_metadata is imported, which Dash does, the standard library returns that package's class
+    of entry points and no longer its own.
+    """
+
+    @property
+    def name(self) -> str:
+        """What a user types."""
+
+    @property
+    def value(self) -> str:
+        """Where it lives, `module:attribute`."""
+
+    def load(self) -> Any:
+        """Import it."""
+
+
+def installed(group: str) -> dict[str, Entry]:
     """Name -> entry point of everything registered in `group`, by name; nothing is loaded."""
     return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
 
