@@ -26,16 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     Args:
-        arguments: what follows the program's name; from the process if None.
+        arguments: what follows the program's name; from the process if None, which an interrupt then ends at once.
 
     Raises:
-        SystemExit: always. 0 done; 1 refused or failed; 2 wrong usage; 130 interrupted.
+        SystemExit: 0 done; 1 refused or failed; 2 wrong usage; 130 interrupted.
     """
     words, wants_traceback = _take_traceback(sys.argv[1:] if arguments is None else list(arguments))
     console.make_streams_safe()
     with console.quiet_libraries(unless=wants_traceback):
         code = _exit_code(words, wants_traceback)
         code = _flush(code)
+    if arguments is None and code == INTERRUPTED:
+        # Threads may still be inside torch, where an orderly end of the interpreter aborts the process (SIGABRT).
+        os._exit(code)
     sys.exit(code)
 
 
@@ -126,6 +129,7 @@ def _flush(code: int) -> int:
     """Flush now, while a reader that has gone can still be met quietly."""
     try:
         sys.stdout.flush()
+        sys.stderr.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BUG

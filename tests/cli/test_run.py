@@ -203,6 +203,25 @@ def test_ctrl_c_ends_a_real_process_with_130():
     assert (process.returncode, err) == (130, "interrupted\n")
 
 
+def test_ctrl_c_ends_a_process_whose_threads_are_inside_torch():
+    program = (
+        "import sys, threading, time, torch\nfrom attnlens.cli import commands, main\n"
+        "def works():\n    while True: (torch.rand(400, 400) @ torch.rand(400, 400)).sum().item()\n"
+        "def waits() -> None:\n"
+        "    [threading.Thread(target=works, daemon=True).start() for _ in range(4)]\n"
+        "    print('ready', flush=True); time.sleep(60)\n"
+        "commands.load_plugin = lambda group, name: waits\nsys.argv = ['attnlens', 'models']\nmain()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        err = process.stderr.read()
+
+    assert (process.returncode, err) == (130, "interrupted\n")
+
+
 def test_json_escapes_what_a_terminal_could_act_on(capsys):
     from attnlens.cli import console
 
