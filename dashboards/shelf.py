@@ -44,6 +44,10 @@ class Shelf:
         """Names of the results given at start, in that order."""
         return tuple(self._given)
 
+    def name_for(self, model: str) -> str:
+        """Name of the first results given at start that are of `model`; empty where none are."""
+        return next((name for name, results in self._given.items() if results.anatomy.model == model), "")
+
     def open(self, name: str) -> HeadResults:
         """The results of this name.
 

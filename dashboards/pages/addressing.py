@@ -11,6 +11,7 @@ from dash.exceptions import PreventUpdate
 from attnlens.capture.tokens import printable
 from dashboards import ids
 from dashboards.desk import Desk
+from dashboards.pages.stage import LABELS
 from dashboards.state import ViewState
 
 __all__ = ["address_of", "completed", "register", "restored"]
@@ -69,7 +70,13 @@ def register(app: Dash, desk: Desk) -> None:
 
 
 def completed(desk: Desk, view: ViewState) -> ViewState:
-    """The view with the server's model and text where the address names none."""
+    """The view with the server's model, text and results where the address names none.
+
+    Results given at start are put on the heads of a plain visit; an address that names a model says itself whether it
+    wants labels.
+    """
+    if not view.model and not view.results and (results := desk.shelf.name_for(desk.config.model)):
+        view = replace(view, results=results, metric=LABELS if view.metric == ViewState.metric else view.metric)
     view = replace(view, model=view.model or desk.config.model)
     if view.text:
         return view

@@ -11,7 +11,7 @@ from plotly.utils import PlotlyJSONEncoder
 
 from attnlens.errors import HeadAddressError, ModelNotFoundError, TextError
 from dashboards import ids
-from dashboards.pages import addressing, drawing, evidence, pattern, rail, running
+from dashboards.pages import addressing, drawing, evidence, pattern, rail, running, stage
 from dashboards.pages.pattern import Selection
 from dashboards.state import ViewState
 
@@ -256,6 +256,20 @@ def test_an_empty_address_shows_the_first_example_of_the_first_model(desk):
 
 def test_the_text_given_at_start_comes_before_examples(make_desk):
     assert addressing.completed(make_desk(text="mine"), ViewState()).text == "mine"
+
+
+def test_results_given_at_start_are_on_the_heads_of_a_plain_visit(make_desk, random_lens, results_folder):
+    desk = make_desk(model=random_lens.anatomy.model, text="mine", results=(results_folder,))
+
+    plain = addressing.completed(desk, ViewState())
+    linked = addressing.completed(desk, ViewState(model=random_lens.anatomy.model))
+
+    assert (plain.results, plain.metric) == ("found", stage.LABELS)
+    assert (linked.results, linked.metric) == ("", ViewState.metric)
+
+
+def test_results_of_another_model_stay_off_the_heads(make_desk, results_folder):
+    assert addressing.completed(make_desk(results=(results_folder,)), ViewState()).results == ""
 
 
 def test_what_a_link_restores_gives_the_same_link(desk):
