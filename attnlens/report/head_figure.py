@@ -20,8 +20,8 @@ __all__ = ["head_map"]
 # Labels too long for a cell; others lose "-token" and what is beyond seven characters.
 _GLYPHS = {
     "previous-token": "prev",
-    "same-token": "self",
-    "sink-first": "first",
+    "leans-previous": "prev~",
+    "leans-next": "next~",
     "coreference": "coref",
     "induction": "induct",
     "delimiter": "delim",
@@ -132,7 +132,7 @@ def _glyphs(view: HeadMapView, colours: Theme) -> go.Scatter:
         y=[head.layer for head in heads],
         text=texts,
         mode="text",
-        textfont={"color": inks, "size": 10},
+        textfont={"color": inks, "size": 9},
         hoverinfo="skip",
         showlegend=False,
     )

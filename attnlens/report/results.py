@@ -150,6 +150,19 @@ class HeadResults:
         """Heads with at least one label, in the model's order."""
         return tuple(result for result in self.heads if result.labels)
 
+    @property
+    def most_telling(self) -> HeadResult | None:
+        """The labelled head to show first: a claim about language before a place, a place before a sink or breadth."""
+        order = ("coreference", "syntax", "induction", "other", "position", "sink", "broad")
+
+        def rank(result: HeadResult) -> tuple[int, float]:
+            label = result.primary_label
+            assert label is not None
+            above = (label.score or 0.0) - (label.baseline or 0.0)
+            return order.index(category_of(label.label, label.family)), -above
+
+        return min(self.labelled, key=rank, default=None)
+
     def of(self, head: Head | str | tuple[int, int]) -> HeadResult:
         """What was found about one head.
 

@@ -153,9 +153,9 @@ def report_error(error: Exception) -> None:
 
 
 def _first_head(run: Capture, results: HeadResults | None) -> str:
-    """A head worth seeing first: one with a label, or the one that most looks at the token before."""
-    if results is not None and results.labelled:
-        return str(results.labelled[0].head)
+    """A head worth seeing first: the one with the most telling label, or that most looks at the token before."""
+    if results is not None and results.most_telling is not None:
+        return str(results.most_telling.head)
     found = views.standouts({"previous": metric_values(run, "previous")})
     return str(found[0].head if found else run.anatomy.heads()[0])
 

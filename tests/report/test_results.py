@@ -36,6 +36,14 @@ def test_everything_is_read(folder, document):
     assert results.anatomy.self_check.passed
 
 
+def test_a_claim_about_language_is_more_telling_than_a_place(folder, document):
+    assert str(load_results(folder).most_telling.head) == "L1H2"
+
+    for head in document["heads"]:
+        head |= {"labels": [], "primary": None}
+    assert parse_results(document).most_telling is None
+
+
 def test_a_label_can_be_without_numbers(document):
     document["heads"][2]["labels"][0] |= {"score": None, "ci": None, "baseline": None, "baseline_name": None}
 
