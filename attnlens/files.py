@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attnlens.capture.tokens import printable
 from attnlens.errors import OutputError
 
 __all__ = ["check_writable", "whole_file", "write_text"]
@@ -25,7 +26,7 @@ def whole_file(target: Path | str) -> Iterator[Path]:
     target = Path(target)
     try:
         if target.is_dir():
-            raise OutputError(f"cannot write {target}: it is a folder; name a file.")
+            raise OutputError(f"cannot write {_shown(target)}: it is a folder; name a file.")
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".part")
         os.close(handle)
@@ -56,13 +57,15 @@ def check_writable(target: Path | str) -> None:
     """
     target = Path(target)
     folder = target.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if target.is_dir():
-        raise OutputError(f"cannot write {target}: it is a folder; name a file.")
-    if not folder.is_dir():
-        raise OutputError(f"cannot write {target}: {folder} is not a folder; choose another output path.")
     try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if target.is_dir():
+            raise OutputError(f"cannot write {_shown(target)}: it is a folder; name a file.")
+        if not folder.is_dir():
+            raise OutputError(
+                f"cannot write {_shown(target)}: {_shown(folder)} is not a folder; choose another output path."
+            )
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -70,7 +73,13 @@ def check_writable(target: Path | str) -> None:
 
 
 def _why(target: Path, error: OSError) -> str:
-    return f"cannot write {target}: {error.strerror or error}; choose another output path."
+    return f"cannot write {_shown(target)}: {error.strerror or error}; choose another output path."
+
+
+def _shown(path: Path) -> str:
+    """A path for a terminal: printable, and not longer than a line or two."""
+    text = printable(str(path))
+    return text if len(text) <= 160 else f"{text[:150]}..."
 
 
 def _share_as_usual(part: Path) -> None:

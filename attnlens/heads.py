@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from operator import index
+from typing import Any, SupportsIndex
 
 from attnlens.errors import HeadAddressError
 
@@ -40,12 +42,8 @@ class Head:
         """
         if isinstance(address, Head):
             return address
-        if (
-            isinstance(address, tuple)
-            and len(address) == 2
-            and all(type(part) is int and part >= 0 for part in address)
-        ):
-            return cls(*address)
+        if isinstance(address, tuple) and len(address) == 2 and all(_counts(part) for part in address):
+            return cls(index(address[0]), index(address[1]))
         if isinstance(address, str):
             text = address.strip()
             if match := _PRINTED.fullmatch(text):
@@ -66,3 +64,8 @@ class Head:
             f"{self} does not exist: the model has {n_layers} layers of {n_heads} heads, "
             f"L0H0 to L{n_layers - 1}H{n_heads - 1}."
         )
+
+
+def _counts(part: Any) -> bool:
+    """Whether `part` is a whole number from 0 on; numpy's integers are, True is not."""
+    return isinstance(part, SupportsIndex) and not isinstance(part, bool) and index(part) >= 0

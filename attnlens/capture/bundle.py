@@ -15,8 +15,8 @@ from torch import Tensor
 
 from attnlens.capture.patterns import DensePattern, LazyPattern, Pattern
 from attnlens.capture.run import Capture
-from attnlens.capture.tokens import Token, Word
-from attnlens.errors import BundleError
+from attnlens.capture.tokens import Token, Word, printable
+from attnlens.errors import BundleError, OutputError
 from attnlens.files import whole_file
 from attnlens.models.anatomy import Anatomy
 
@@ -48,8 +48,11 @@ def save_run(run: Capture, path: str | Path) -> Path:
         "layers": layers,
     }
     metadata = {"attnlens": json.dumps(manifest, ensure_ascii=True, sort_keys=True, allow_nan=False)}
-    with whole_file(path) as part:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=metadata)
+    try:
+        with whole_file(path) as part:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, metadata=metadata)
+    except SafetensorError as error:
+        raise OutputError(f"cannot write {printable(str(path))}: {error}; choose another output path.") from error
     return Path(path)
 
 
@@ -60,23 +63,26 @@ def open_run(path: str | Path) -> Capture:
         BundleError: no such file, not a run, of a later version, or damaged.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BundleError(f"{path} is not a file; expected a run written by `attnlens capture` or run.save().")
+    shown = printable(str(path))[:160]
     try:
+        if not path.is_file():
+            raise BundleError(f"{shown} is not a file; expected a run written by `attnlens capture` or run.save().")
         with safe_open(path, framework="pt") as file:
-            manifest = _manifest(path, file.metadata() or {})
+            manifest = _manifest(shown, file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise BundleError(f"{path} is not a readable run ({error}); write it again with `attnlens capture`.") from error
+        raise BundleError(
+            f"{shown} is not a readable run ({error}); write it again with `attnlens capture`."
+        ) from error
     try:
         return _restore(manifest, tensors)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BundleError(
-            f"{path} is damaged: {error!r} is missing or wrong; write it again with `attnlens capture`."
+            f"{shown} is damaged: {error!r} is missing or wrong; write it again with `attnlens capture`."
         ) from error
 
 
-def _manifest(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _manifest(path: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     if "attnlens" not in metadata:
         raise BundleError(f"{path} is a safetensors file, but no attnlens run; write one with `attnlens capture`.")
     try:

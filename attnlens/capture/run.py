@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from jaxtyping import Bool, Float
@@ -81,8 +82,8 @@ class Capture:
 
     def attention(
         self,
-        layer: int | None = None,
-        head: int | str | tuple[int, int] | Head | None = None,
+        layer: SupportsIndex | None = None,
+        head: SupportsIndex | str | tuple[int, int] | Head | None = None,
         *,
         words: bool = False,
         queries: slice = slice(None),
@@ -110,15 +111,15 @@ class Capture:
         """
         if kind != "self":
             raise CaptureError(f"this run holds self-attention only, not {kind!r}.")
-        layer, index = self._address(layer, head)
-        chosen = range(self.n_layers) if layer is None else (layer,)
-        heads = slice(None) if index is None else slice(index, index + 1)
+        at_layer, at_head = self._address(layer, head)
+        chosen = range(self.n_layers) if at_layer is None else (at_layer,)
+        heads = slice(None) if at_head is None else slice(at_head, at_head + 1)
         maps = torch.stack([self._map(self.patterns[at], heads, words, queries, keys) for at in chosen])
-        if index is not None:
+        if at_head is not None:
             maps = maps.squeeze(1)
-        return maps if layer is None else maps.squeeze(0)
+        return maps if at_layer is None else maps.squeeze(0)
 
-    def visible(self, layer: int = 0, *, words: bool = False) -> Bool[Tensor, "query key"]:
+    def visible(self, layer: SupportsIndex = 0, *, words: bool = False) -> Bool[Tensor, "query key"]:
         """True where the mask let a query see a key; the rest is "not visible", which is not the same as weight 0.
 
         With `words`, a word sees another if any piece of it sees any piece of the other.
@@ -129,7 +130,7 @@ class Capture:
         members = self._membership(torch.float32)
         return members @ seen.to(torch.float32) @ members.T > 0
 
-    def residual(self, point: str, layer: int | None = None) -> Float[Tensor, ...]:
+    def residual(self, point: str, layer: SupportsIndex | None = None) -> Float[Tensor, ...]:
         """A point of the residual stream in the model's dtype.
 
         Args:
@@ -171,23 +172,23 @@ class Capture:
             return f"{point!r} is not available for this model: {reason}"
         return f"{point!r} was not kept; capture with points=({point!r}, ...)."
 
-    def _layer(self, layer: int) -> int:
-        if not isinstance(layer, int) or not 0 <= layer < self.n_layers:
+    def _layer(self, layer: SupportsIndex) -> int:
+        if not 0 <= (number := index(layer)) < self.n_layers:
             raise UsageError(f"layer {layer} does not exist: the model has layers 0 to {self.n_layers - 1}.")
-        return layer
+        return number
 
     def _address(
-        self, layer: int | None, head: int | str | tuple[int, int] | Head | None
+        self, layer: SupportsIndex | None, head: SupportsIndex | str | tuple[int, int] | Head | None
     ) -> tuple[int | None, int | None]:
         if head is None:
             return (None if layer is None else self._layer(layer)), None
-        if isinstance(head, int):
+        if isinstance(head, SupportsIndex):
             if layer is None:
                 raise UsageError(f"head={head} needs a layer; write layer=..., head={head} or head='L0H{head}'.")
-            address = Head(self._layer(layer), head)
+            address = Head(self._layer(layer), index(head))
         else:
             address = Head.parse(head)
-            if layer is not None and layer != address.layer:
+            if layer is not None and index(layer) != address.layer:
                 raise UsageError(f"layer={layer} contradicts head={address}; give one of them.")
         address = address.within(self.n_layers, self.n_heads)
         return address.layer, address.head

@@ -12,6 +12,7 @@ __all__ = ["Token", "Unit", "Word", "find_words", "label_tokens", "printable", "
 
 _SHOWN = {"\n": "↵", "\r": "␍", "\t": "⇥", " ": "␣"}
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_MOST_PIECES = 16  # tokens that one character may be cut into: its bytes, several code points of an emoji
 _JOINERS = "\u200c\u200d"
 _LETTERS = r"[\p{L}\p{M}\p{N}_]+"
 _WORD = regex.compile(rf"{_LETTERS}(?:['’\-]{_LETTERS}|[.,]\p{{N}}+)*|(?!\s)\X")
@@ -133,6 +134,7 @@ def label_tokens(
     """
     spans = [span if span is not None and span[1] > span[0] else None for span in spans]
     tokens: list[Token] = []
+    latest = 0  # words come in order, so the search for the next token's word starts at the last one found
     for i, (token_id, span, is_special, piece) in enumerate(zip(ids, spans, special, pieces, strict=True)):
         if is_special or span is None:
             tokens.append(Token(int(token_id), printable(piece) or "∅", None if is_special else span, None, is_special))
@@ -140,7 +142,9 @@ def label_tokens(
         label = _label(text, spans, i)
         if token_id == unknown_id:
             label = f"{label} {printable(piece)}"
-        tokens.append(Token(int(token_id), label, span, word_of(span, text, words), False))
+        word = word_of(span, text, words, latest)
+        latest = latest if word is None else word
+        tokens.append(Token(int(token_id), label, span, word, False))
     return tuple(tokens)
 
 
@@ -148,7 +152,8 @@ def _label(text: str, spans: Sequence[tuple[int, int] | None], i: int) -> str:
     """The token's own characters; a character cut into several tokens (emoji in bytes) is numbered, as in `é 1/2`."""
     span = spans[i]
     assert span is not None
-    same = [j for j, other in enumerate(spans) if other == span and abs(j - i) < 16]
+    first = max(0, i - _MOST_PIECES)
+    same = [first + j for j, other in enumerate(spans[first : i + _MOST_PIECES + 1]) if other == span]
     shown = text[slice(*span)]
     body = shown.strip(" ") or "␣" * len(shown)
     label = printable(body)

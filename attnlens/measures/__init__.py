@@ -1,1 +1,1 @@
-"""TODO-package."""
+"""Measures: pure functions on arrays, and the attribution of a score to heads."""

@@ -66,7 +66,7 @@ def _single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """The id of a token by its spelling in running text (with the space before it, where the tokenizer has one)."""
     for spelling in (f" {text}", text):
         ids = tokenizer(spelling, add_special_tokens=False)["input_ids"]
-        if len(ids) == 1:
+        if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
             return int(ids[0])
     raise UsageError(f"{text!r} is not one token of this model; choose a word that is.")
 

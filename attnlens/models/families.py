@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from attnlens.errors import UnsupportedModelError
 
-__all__ = ["Wiring", "attention_layers", "position_scheme", "vocabulary_size", "wiring_of"]
+__all__ = ["Wiring", "attention_layers", "longest_text", "position_scheme", "vocabulary_size", "wiring_of"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,19 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     weight = model.get_input_embeddings().weight
     assert isinstance(weight, Tensor)
     return int(weight.shape[0])
+
+
+def longest_text(model: PreTrainedModel) -> int | None:
+    """Tokens that the position scheme takes; None where nothing limits it.
+
+    RoBERTa-like tables begin behind the padding index, so that many of their rows are never a position.
+    """
+    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in _POSITION_TABLES:
+            offset = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - offset
+    return limit
 
 
 _POSITION_TABLES = {"position_embeddings", "wpe", "embed_positions"}

@@ -21,7 +21,7 @@ from attnlens.measures.attribution import HeadAttribution
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.contributions import explain_logit
 from attnlens.models.encode import EncodedText, Text, encode, pad
-from attnlens.models.families import attention_layers, position_scheme, vocabulary_size, wiring_of
+from attnlens.models.families import attention_layers, longest_text, position_scheme, vocabulary_size, wiring_of
 from attnlens.models.loading import LoadedModel, load_pretrained
 from attnlens.models.selfcheck import check_model, without_cache
 
@@ -321,7 +321,7 @@ class Lens:
             d_model=int(config.hidden_size),
             d_head=int(getattr(config, "head_dim", None) or config.hidden_size // n_heads),
             vocab_size=vocabulary_size(model),
-            max_length=getattr(config, "max_position_embeddings", None),
+            max_length=longest_text(model),
             position=position_scheme(model),
             n_parameters=sum(parameter.numel() for parameter in model.parameters()),
             dtype=str(model.dtype).removeprefix("torch."),

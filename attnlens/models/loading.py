@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -77,7 +76,7 @@ def load_pretrained(
         if folder is None and "safetensors" in str(error):
             raise UnsafeWeightsError(_pickle_refusal(name)) from error
         raise _unreadable(name, folder, error) from error
-    except (ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # whatever a stranger's files make transformers raise
         raise UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}") from error
     _refuse_missing_weights(name, report)
     tokenizer = _tokenizer(name, where, trust_remote_code)
@@ -103,13 +102,15 @@ def _folder(name: str) -> Path | None:
     """The folder that `name` stands for; None for a hub id."""
     if embedded := find_embedded(name):
         return embedded
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelNotFoundError(f"{printable(name)[:160]} cannot be a folder: {_first_line(error)}.") from error
+    if is_folder:
         return path
-    looks_local = (
-        path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or (os.sep != "/" and os.sep in name)
-    )
-    if path.exists():
+    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if exists:
         raise ModelNotFoundError(
             f"{printable(name)} is a file; expected a model's folder, with config.json and *.safetensors."
         )
@@ -146,7 +147,7 @@ def _config(name: str, folder: Path | None, trust_remote_code: bool) -> Pretrain
         config = AutoConfig.from_pretrained(str(folder or name), trust_remote_code=trust_remote_code)
     except OSError as error:
         raise _unreadable(name, folder, error) from error
-    except ValueError as error:
+    except Exception as error:  # whatever a stranger's config.json makes transformers raise
         if "trust_remote_code" in str(error):
             raise UnsafeWeightsError(
                 f"{printable(name)} runs code of its own; pass --trust-remote-code if you have read that code."

@@ -52,5 +52,7 @@ def test_model_without_a_head_and_wrong_targets_are_refused(random_bert: RandomM
         headless.attribute_heads(TEXT)
     with pytest.raises(UsageError, match="not one token"):
         lens.attribute_heads(TEXT, "cabinet")
+    with pytest.raises(UsageError, match="not one token"):
+        attnlens.load(model=random_bert.model, tokenizer=random_bert.tokenizer).attribute_heads(TEXT, "中")
     with pytest.raises(UsageError, match="position 99"):
         lens.attribute_heads(TEXT, position=99)

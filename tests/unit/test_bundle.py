@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from random_models import RandomModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 import attnlens
@@ -127,6 +127,17 @@ def test_interrupted_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.M
 
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["run.attn"]
+
+
+def test_full_disk_is_said(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = attnlens.open(saved)
+
+    def fails(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("attnlens.capture.bundle.save_file", fails)
+    with pytest.raises(OutputError, match="No space left"):
+        run.save(saved)
 
 
 def test_path_that_cannot_be_written_is_said(saved: Path, tmp_path: Path) -> None:

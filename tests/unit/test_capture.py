@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from threading import Thread
 
+import numpy as np
 import pytest
 import torch
 from random_models import BUILDERS, RandomModel
+from transformers import RobertaConfig, RobertaForMaskedLM
 
 import attnlens
 from attnlens.errors import CaptureError, HeadAddressError, TextError, UnsupportedModelError, UsageError
@@ -129,6 +131,7 @@ def test_every_way_of_naming_a_head_and_a_part_agrees(random_gpt2: RandomModel) 
 
     whole = run.attention()
 
+    assert torch.equal(run.attention(np.int64(1), np.int64(2)), whole[1, 2])
     for address in ("L1H2", "1.2", "1:2", (1, 2), attnlens.Head(1, 2)):
         assert torch.equal(run.attention(head=address), whole[1, 2])
     assert torch.equal(run.attention(layer=1), whole[1])
@@ -255,6 +258,20 @@ def test_tokenizer_that_does_not_fit_is_named(random_bert: RandomModel, random_g
 
     with pytest.raises(UnsupportedModelError, match="does not fit"):
         lens.capture("ÿ")
+
+
+def test_roberta_does_not_count_positions_that_padding_takes(random_bert: RandomModel) -> None:
+    config = RobertaConfig(
+        vocab_size=200, num_hidden_layers=2, num_attention_heads=2, hidden_size=8, intermediate_size=9,
+        max_position_embeddings=20, pad_token_id=1,
+    )  # fmt: skip
+    lens = attnlens.load(model=RobertaForMaskedLM(config), tokenizer=random_bert.tokenizer)
+
+    longest = lens.capture("dog " * 16)
+
+    assert len(longest.tokens) == lens.anatomy.max_length == 18
+    with pytest.raises(TextError, match="takes at most 18"):
+        lens.capture("dog " * 17)
 
 
 @pytest.mark.parametrize("points", [("nonsense",), ("resid_post", "resid")])

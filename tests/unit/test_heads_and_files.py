@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,11 @@ def test_printed_address_reads_back(layer: int, head: int, stack: str) -> None:
 def test_anything_else_is_refused_with_the_spellings(wrong: object) -> None:
     with pytest.raises(HeadAddressError, match=r"write L5H1, 5\.1, 5:1"):
         Head.parse(wrong)
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    assert Head.parse((np.int64(1), np.int32(2))) == Head(1, 2)
+    assert type(Head.parse((np.int64(1), np.int32(2))).layer) is int
 
 
 def test_head_outside_the_model_is_refused_with_its_range() -> None:
@@ -68,6 +74,6 @@ def test_check_writable_leaves_no_trace_and_finds_the_obstacle(tmp_path: Path) -
     check_writable(tmp_path / "new" / "deep" / "report.html")
 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    for obstacle in (tmp_path, tmp_path / "file" / "report.html"):
+    for obstacle in (tmp_path, tmp_path / "file" / "report.html", tmp_path / ("a" * 300)):
         with pytest.raises(OutputError, match="cannot write"):
             check_writable(obstacle)

@@ -57,6 +57,12 @@ def unheard_of(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), UnsupportedModelError, "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("{"), UnsupportedModelError, "cannot be loaded"),
         (lambda folder: [file.unlink() for file in folder.glob("tok*")], ModelNotFoundError, "tokenizer"),
+        (lambda folder: (folder / "config.json").write_text("null"), UnsupportedModelError, "cannot be loaded"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "bert", "num_attention_heads": "x"}'),
+            UnsupportedModelError,
+            "cannot be loaded",
+        ),
         (pickled, UnsafeWeightsError, "--allow-pickle"),
         (leave_out_weights, UnsupportedModelError, "leaves out 3 weights"),
         (remote_code, UnsafeWeightsError, "--trust-remote-code"),
@@ -111,6 +117,14 @@ def test_hostile_name_does_not_reach_the_terminal_raw() -> None:
         attnlens.load("\x1b[2Jmodel\n")
 
     assert "\x1b" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-here/model", "a\0b"])
+def test_name_that_no_file_system_takes_is_one_clear_line(name: str) -> None:
+    with pytest.raises(ModelNotFoundError) as raised:
+        attnlens.load(name)
+
     assert "\n" not in str(raised.value)
 
 
