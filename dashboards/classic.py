@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
-from attnlens.errors import AttnlensError
+from attnlens.errors import AttnlensError, ModelNotFoundError
 from dashboards.desk import Desk
 from dashboards.security import content_hash
 
@@ -34,12 +34,18 @@ def register(server: Flask, desk: Desk) -> None:
 def classic_view_of(desk: Desk, given: dict[str, str]) -> str:
     """The page for the run and head that a request names.
 
+    An address alone opens no new model: the page asks for a run that it already shows.
+
     Raises:
+        ModelNotFoundError: the model is neither listed nor open.
         AttnlensError: the run cannot be made, or has no such head.
     """
     from attnlens.report.classic import classic_page
 
-    run = desk.run({"model": given.get("model", ""), "text": given.get("text", "")})
+    model = given.get("model", "")
+    if not desk.choices.is_listed(model) and model not in desk.runs.models:
+        raise ModelNotFoundError(f"{model[:200]!r} is not open here; press Run to open it.")
+    run = desk.run({"model": model, "text": given.get("text", "")})
     return classic_page(run, "head", head=given.get("head") or None, theme=given.get("theme", "light"))
 
 

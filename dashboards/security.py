@@ -100,9 +100,25 @@ def _host_check(config: DashboardConfig) -> Callable[[], tuple[str, int] | None]
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.host:
             return "Another site may not use this server.\n", 403
+        if _sent_by_another_site():
+            return "Another site may only link to the page itself.\n", 403
         return None
 
     return check
+
+
+def _sent_by_another_site() -> bool:
+    """Whether a browser says that another site or port made this request, and it is no link that a person followed.
+
+    An image or a frame elsewhere sends no `Origin` with its GET; browsers name their kind in `Sec-Fetch-*`
+    (W3C Fetch Metadata). Programs without these headers are no browser that a foreign page could steer.
+    """
+    from flask import request
+
+    if request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+        return False
+    kind = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
+    return request.path != "/" or kind != ("navigate", "document")
 
 
 def _hostname(address: str) -> str:

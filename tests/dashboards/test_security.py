@@ -62,6 +62,53 @@ def test_another_site_may_not_send_a_callback(local):
     assert [answer.status_code for answer in answers] == [403, 403, 403]
 
 
+LINK = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    ("path", "kind", "expected"),
+    [
+        ("/?model=m", LINK, 200),
+        ("/?model=m", {"Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"}, 403),
+        ("/?model=m", {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe"}, 403),
+        ("/classic?model=org/x&text=a", LINK, 403),
+        ("/classic?model=org/x&text=a", {"Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"}, 403),
+        ("/_dash-layout", {}, 403),
+    ],
+)
+def test_another_site_may_link_to_the_page_and_to_nothing_else(local, site, path, kind, expected):
+    assert get(local, path, Sec_Fetch_Site=site, **kind).status_code == expected
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_the_page_itself_and_a_typed_address_are_answered(local, site):
+    assert get(local, "/_dash-layout", Sec_Fetch_Site=site).status_code == 200
+
+
+@pytest.mark.parametrize("model", ["org/x", "gpt2", ".", ""])
+def test_an_address_of_the_classic_view_opens_no_new_model(monkeypatch, model):
+    loaded = []
+    monkeypatch.setattr("dashboards.desk._load", loaded.append)
+    client = create_app(DashboardConfig()).server.test_client()
+
+    answer = client.get("/classic", query_string={"model": model, "text": "a"})
+
+    assert answer.status_code == 400
+    assert "press Run" in answer.text
+    assert loaded == []
+
+
+def test_the_classic_view_shows_a_model_that_is_already_open(make_desk):
+    from dashboards.classic import classic_view_of
+
+    desk = make_desk()
+    given = {"model": "org/opened", "text": "the keys"}
+    desk.run(given)
+
+    assert "<script" in classic_view_of(desk, given)
+
+
 def test_the_policy_allows_own_files_and_known_scripts_and_no_other_host(local):
     answer = get(local)
 
