@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -94,7 +94,9 @@ def capture(
         raise UsageError(
             f"{input_file} holds {len(sentences)} sentences and {output} is one file; let -o name a folder."
         )
-    check_writable(output / "probe" if into_folder else output)
+    if into_folder and output.is_file():
+        raise OutputError(f"cannot write {output}: it is a file; let -o name a folder, or a file that ends in .attn.")
+    check_writable(output / f"0001{SUFFIX}" if into_folder else output)
     lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     runs = _runs(lens, sentences, None if mode is None else mode.value, input_file)
     written = _save_all(runs, output) if into_folder else [_save(next(runs)[1], output, output)]
@@ -155,18 +157,23 @@ def _save_all(runs: Iterator[tuple[int, Capture]], folder: Path) -> list[Written
 
 @contextmanager
 def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill; its files move into `folder` when the block ends without an exception."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name[:40]}.", suffix=".part"))
+    """A folder within `folder` to fill; its files move up when the block ends without an exception."""
+    is_new = not folder.exists()
+    part = None
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder, prefix=".", suffix=".part"))
         yield part
-        folder.mkdir(exist_ok=True)
         for file in sorted(part.iterdir()):
             file.replace(folder / file.name)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}; choose another output path.") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # not empty: everything went well
+                folder.rmdir()
 
 
 def _print_written(written: list[Written], as_json: bool) -> None:

@@ -101,7 +101,7 @@ def test_one_bad_line_leaves_nothing_behind_and_is_named(cli, bert, lines, tmp_p
         (["", "-o", "OUT/run.attn"], 1, "empty"),
         (["text", "-o", "LINES/run.attn"], 1, "is not a folder"),
         (["text", "-o", "OUT"], 1, "is a folder"),
-        (["-i", "LINES", "-o", "LINES"], 1, "is not a folder"),
+        (["-i", "LINES", "-o", "LINES"], 1, "it is a file"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(cli, bert, lines, tmp_path, arguments, code, expected):
