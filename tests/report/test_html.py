@@ -269,3 +269,21 @@ def test_hostile_texts_stay_text_everywhere(document):
         assert HOSTILE in " ".join(page.texts)
         assert page.data
     assert "{{ 7*7 }}" in " ".join(pages[0].texts)
+
+
+@pytest.mark.parametrize(("unit", "other"), [("document", "sentences"), ("sentence", "documents")])
+def test_the_report_speaks_of_the_unit_that_was_split(document, unit, other):
+    document["scope"]["unit"] = unit
+
+    text = " ".join(" ".join(parsed(heads_report(parse_results(document))).texts).split())
+
+    assert f"on {unit}s that played no part in choosing it" in text
+    assert f"one half of the {unit}s" in text
+    assert not re.search(f"(half of the|resamples of those|label on) {other}", text)
+
+
+def test_selectivity_is_explained_as_it_is_measured(heads_page):
+    text = " ".join(parsed(heads_page).texts)
+
+    assert "same distances at other words of the sentence" in text
+    assert "shuffled" not in text
