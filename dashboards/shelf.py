@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from base64 import b64decode
 from collections import OrderedDict
@@ -35,7 +34,8 @@ class Shelf:
 
         self._given: dict[str, HeadResults] = {}
         for path in paths:
-            self._given[self._free_name(path)] = load_results(path)
+            results = load_results(path)
+            self._given[self._free_name(path)] = results
         self._uploads: OrderedDict[str, HeadResults] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -68,14 +68,13 @@ class Shelf:
         Raises:
             ResultsError: it is not a `heads.json`.
         """
-        from attnlens.report.results import parse_results
+        from attnlens.report.results import read_results
 
         try:
             data = b64decode(contents.partition(",")[2], validate=True)
-            document = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise ResultsError("this file is not JSON; choose the heads.json that attnlens probe wrote.") from error
-        results = parse_results(document)
+        except ValueError as error:
+            raise ResultsError("the file did not arrive whole; choose the heads.json again.") from error
+        results = read_results(data)
         name = f"upload-{hashlib.sha256(data).hexdigest()[:12]}"
         with self._lock:
             self._uploads[name] = results

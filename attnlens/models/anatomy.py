@@ -67,7 +67,8 @@ class Anatomy:
         position: the position scheme: "learned", "rope" or "unknown".
         n_parameters: number of weights, shared ones counted once.
         dtype: of the weights.
-        weights_sha256: hash of the weight files; None where the model was handed over as an object.
+        weights_sha256: hash of the weight files; None for hub models (`revision` names them), above 2 GiB, and for a
+            model handed over as an object.
         revision: the hub commit, where there is one.
         backend: the attention implementation that the model came with.
         residual_points: what `run.residual` can give, proven by numbers.

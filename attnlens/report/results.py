@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +24,11 @@ __all__ = [
     "Relation",
     "load_results",
     "parse_results",
+    "read_results",
 ]
 
 SCHEMA = "attnlens.heads/1"
+_NOT_JSON = "the file is not JSON ({}); choose the heads.json that attnlens probe wrote, or write it again."
 
 
 @dataclass(frozen=True)
@@ -176,15 +179,17 @@ class HeadResults:
         """Refuse to put these labels on another model's heads.
 
         Raises:
-            ResultsError: the weights differ, or, where a hash is missing, name or size do.
+            ResultsError: the sizes differ, or the weights' hashes do; where one has no hash, the hub commits, and
+                where one has no commit either, the names.
         """
         mine = self.anatomy
         if mine.weights_sha256 and anatomy.weights_sha256:
             same = mine.weights_sha256 == anatomy.weights_sha256
+        elif mine.revision and anatomy.revision:
+            same = mine.revision == anatomy.revision
         else:
-            names = mine.model, mine.n_layers, mine.n_heads
-            same = names == (anatomy.model, anatomy.n_layers, anatomy.n_heads)
-        if not same:
+            same = mine.model == anatomy.model
+        if not same or (mine.n_layers, mine.n_heads) != (anatomy.n_layers, anatomy.n_heads):
             raise ResultsError(
                 f"the labels are of {mine.model} ({mine.n_layers} x {mine.n_heads} heads), the text was run "
                 f"through {anatomy.model} ({anatomy.n_layers} x {anatomy.n_heads}); probe that model first."
@@ -197,22 +202,39 @@ def load_results(path: str | Path) -> HeadResults:
     Raises:
         ResultsError: no such file or folder, not JSON, another schema or version, or a part is missing.
     """
-    path = Path(path)
-    if not path.exists():
-        raise ResultsError(f"{path} does not exist; give the folder that attnlens probe -o wrote.")
-    file = path / "heads.json" if path.is_dir() else path
+    file = path = Path(path)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        if not path.exists():
+            raise ResultsError(f"{path} does not exist; give the folder that attnlens probe -o wrote.")
+        file = path / "heads.json" if path.is_dir() else path
+        data = file.read_bytes()
     except FileNotFoundError:
         raise ResultsError(f"{path} holds no heads.json; give a folder that attnlens probe -o wrote.") from None
     except OSError as error:
         raise ResultsError(f"cannot read {file}: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise ResultsError(f"{file} is not JSON ({error}); write it again with attnlens probe.") from None
     try:
-        return parse_results(document)
+        return read_results(data)
     except ResultsError as error:
         raise ResultsError(f"{file}: {error}") from None
+
+
+def read_results(data: bytes) -> HeadResults:
+    """Typed results from the bytes of a `heads.json`.
+
+    Raises:
+        ResultsError: not JSON (UTF-8, finite numbers), nested too deeply, another schema or version, or a part is
+            missing or of the wrong type.
+    """
+    try:
+        document = json.loads(data.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
+    except RecursionError:
+        raise ResultsError(_NOT_JSON.format("nested too deeply")) from None
+    except ValueError as error:
+        raise ResultsError(_NOT_JSON.format(error)) from None
+    try:
+        return parse_results(document)
+    except RecursionError:
+        raise ResultsError(_NOT_JSON.format("nested too deeply")) from None
 
 
 def parse_results(document: Any) -> HeadResults:
@@ -259,8 +281,10 @@ def _check_schema(document: Any) -> None:
         raise ResultsError(f"not as {SCHEMA} says, at {error.json_path}: {message}")
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return value
 
 
 def _address(text: str, anatomy: Anatomy) -> Head:

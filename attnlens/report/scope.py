@@ -9,7 +9,7 @@ from attnlens.capture.run import Capture
 from attnlens.models.anatomy import Anatomy
 from attnlens.report.tables import number, share
 
-__all__ = ["corpus_rows", "model_rows", "run_rows", "scope_rows", "version_rows"]
+__all__ = ["corpus_rows", "model_rows", "run_rows", "scope_rows", "version_rows", "weights_name"]
 
 Rows = list[tuple[str, str]]
 
@@ -47,8 +47,17 @@ def model_rows(anatomy: Anatomy) -> Rows:
         ("longest text", f"{anatomy.max_length:,} tokens" if anatomy.max_length else "not limited by positions"),
         ("positions", anatomy.position),
         ("attention code", anatomy.backend),
-        ("weights, SHA-256", anatomy.weights_sha256 or "not known: handed over as an object"),
+        ("weights", weights_name(anatomy)),
     ]
+
+
+def weights_name(anatomy: Anatomy, digits: int = 64) -> str:
+    """What tells these weights from others: their hash, else the hub commit; the first `digits` of it."""
+    if anatomy.weights_sha256:
+        return f"SHA-256 {anatomy.weights_sha256[:digits]}"
+    if anatomy.revision:
+        return f"hub commit {anatomy.revision[:digits]}"
+    return "not hashed"
 
 
 def run_rows(run: Capture) -> Rows:

@@ -8,6 +8,7 @@ from dash import dcc, html
 
 from attnlens.capture.tokens import printable
 from attnlens.report import figures
+from attnlens.report.scope import weights_name
 from attnlens.report.tables import number, share
 from dashboards.pages.parts import GRAPH_CONFIG, aria, folded, room_for
 
@@ -70,7 +71,7 @@ def model_card(anatomy: Anatomy) -> list[Any]:
         ("Parameters", f"{anatomy.n_parameters:,} in {anatomy.dtype}"),
         ("Sees", "earlier tokens only" if anatomy.causal else "all tokens"),
         ("Positions", f"{anatomy.position}, up to {anatomy.max_length:,}" if anatomy.max_length else anatomy.position),
-        ("Weights", (anatomy.weights_sha256 or "given as an object")[:16]),
+        ("Weights", weights_name(anatomy, digits=16)),
     ]
     pairs = [part for name, value in facts for part in (html.Dt(name), html.Dd(value))]
     checks = [

@@ -56,7 +56,7 @@ def test_old_uploads_make_room(results_folder):
 @pytest.mark.parametrize(
     "contents",
     ["", "data:", "no comma", "data:;base64,!!!", upload("{"), upload("[]"), upload("null"), upload(b"\xff\xfe"),
-     upload('{"schema": "other/1"}'), upload("[" * 100_000), upload('{"schema": "attnlens.heads/1"}')],
+     upload('{"schema": "other/1"}'), upload("[" * 100_000), upload('{"schema": NaN}'), upload('{"schema": 1e999}'), upload('{"schema": "attnlens.heads/1"}')],
 )  # fmt: skip
 def test_a_file_that_is_not_ours_is_refused_in_one_line(contents):
     with pytest.raises(ResultsError) as refused:
@@ -69,3 +69,11 @@ def test_a_file_that_is_not_ours_is_refused_in_one_line(contents):
 def test_an_unknown_name_is_refused(results_folder, name):
     with pytest.raises(ResultsError, match=r"load its heads\.json again"):
         Shelf((results_folder,)).open(name)
+
+
+def test_a_number_that_is_not_json_is_refused_where_the_schema_takes_anything(results_folder):
+    document = json.loads((results_folder / "heads.json").read_text())
+    document["scope"]["thresholds"] = {"margin": float("nan")}
+
+    with pytest.raises(ResultsError, match="is not JSON"):
+        Shelf().add(upload(json.dumps(document)))

@@ -19,6 +19,7 @@ from attnlens.report import embed
 from attnlens.report.html import heads_report, run_report
 from attnlens.report.metrics import METRICS
 from attnlens.report.results import parse_results
+from attnlens.report.scope import model_rows
 
 
 class Page(HTMLParser):
@@ -287,3 +288,17 @@ def test_selectivity_is_explained_as_it_is_measured(heads_page):
 
     assert "same distances at other words of the sentence" in text
     assert "shuffled" not in text
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"weights_sha256": "a" * 64, "revision": None}, "SHA-256 " + "a" * 64),
+        ({"weights_sha256": None, "revision": "1" * 40}, "hub commit " + "1" * 40),
+        ({"weights_sha256": None, "revision": None}, "not hashed"),
+    ],
+)
+def test_the_report_says_what_names_the_weights(document, known, expected):
+    anatomy = parse_results(document | {"model": document["model"] | known}).anatomy
+
+    assert dict(model_rows(anatomy))["weights"] == expected

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +66,8 @@ def test_a_head_that_the_model_lacks(folder):
         ('{"schema": "other/1"}', "found 'other/1'"),
         ('{"schema": "attnlens.heads/2"}', "written as attnlens.heads/2, this attnlens reads attnlens.heads/1"),
         ('{"schema": "attnlens.heads/1"}', "attnlens.heads/1"),
+        ('{"schema": 1e999}', "is not JSON"),
+        ("[" * 100_000, "is not JSON (nested too deeply)"),
     ],
 )
 def test_other_content_is_named(tmp_path, content, message):
@@ -82,6 +86,34 @@ def test_what_is_missing_is_named(tmp_path):
         load_results(tmp_path / "nowhere")
     with pytest.raises(ResultsError, match=r"holds no heads\.json"):
         load_results(tmp_path)
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_one_line():
+    with pytest.raises(ResultsError, match="cannot read") as caught:
+        load_results("x" * 300)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "same"),
+    [
+        ({"weights_sha256": "a" * 64}, {"weights_sha256": "a" * 64, "model": "moved"}, True),
+        ({"weights_sha256": "a" * 64}, {"weights_sha256": "a" * 64, "n_heads": 6}, False),
+        ({"revision": "1" * 40}, {"revision": "1" * 40, "model": "renamed"}, True),
+        ({"revision": "1" * 40}, {"revision": "2" * 40}, False),
+        ({"revision": "1" * 40}, {"revision": "1" * 40, "n_layers": 5}, False),
+        ({"weights_sha256": "a" * 64}, {"revision": "1" * 40}, True),
+        ({}, {}, True),
+        ({}, {"model": "other"}, False),
+    ],
+)
+def test_a_model_is_told_apart_by_hash_then_hub_commit_then_name_and_always_by_size(document, mine, other, same):
+    results = parse_results(document | {"model": document["model"] | mine})
+    anatomy = replace(results.anatomy, **{"weights_sha256": None, "revision": None} | other)
+
+    with nullcontext() if same else pytest.raises(ResultsError, match="probe that model first"):
+        results.check_same_model(anatomy)
 
 
 def broken(document, change):
