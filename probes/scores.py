@@ -22,7 +22,7 @@ class Thresholds:
 
     Attributes:
         margin: score above the best rule without a model (Voita et al. 2019 use this for syntax).
-        selectivity: score above the same offsets elsewhere (ours).
+        selectivity: score above that of the same offsets at other words, trial by trial (ours).
         target_mass: mean attention on the target (ours): an argmax over 1 % of the attention is still an argmax.
         q: false discovery rate.
         confidence: share of bootstrap replicates in which all numeric conditions hold (ours).
@@ -60,6 +60,10 @@ class Scores:
     Attributes:
         asked, reach: occurrences in CONFIRM, and the share of them that was scored.
         ci, mass_ci: 95 % intervals, lower and upper bound.
+        chance, mass_chance: hits of a uniform choice among the candidates, and mass that uniform attention over all
+            visible tokens puts on the target, on CONFIRM.
+        control_n, control_hits, paired_hits: trials with control words on CONFIRM, hits at these words (averaged
+            within each trial), and hits on these trials.
         baseline_name: the rule (or "chance") with the most hits on SELECT.
         margin, margin_low: score above the baseline and above chance on CONFIRM, and the interval's lower bound
             against the baseline.
@@ -78,18 +82,18 @@ class Scores:
     ci: Float64[np.ndarray, "2 head"]
     target_mass: Heads
     mass_ci: Float64[np.ndarray, "2 head"]
-    chance_select: float
     chance: float
+    mass_chance: float
     baseline_name: str
     baseline_hits_select: float
     baseline_hits_confirm: float
     control_n: int
     control_hits: Heads
+    paired_hits: Heads
     margin_low: Heads
     tested: Bool[np.ndarray, " head"]
     p: Heads
     confidence: Heads
-    mass_select: Heads
     cell: Cell = field(repr=False)
 
     @property
@@ -114,13 +118,13 @@ class Scores:
 
     @property
     def control(self) -> Heads:
-        """Hits per control trial on CONFIRM."""
+        """Hits at control words per trial that has any, on CONFIRM."""
         return _ratio(self.control_hits, self.control_n)
 
     @property
     def selectivity(self) -> Heads:
-        """Score less control score."""
-        return np.asarray(self.score - self.control)
+        """Score less control score, both over the trials that have control words."""
+        return _ratio(self.paired_hits - self.control_hits, self.control_n)
 
     @property
     def margin(self) -> Heads:
@@ -163,9 +167,7 @@ def score_cell(
     if tested.any():
         in_parts = cell.hits[confirm][:, tested] - np.rint(rules[confirm, best] * UNIT)[:, None]
         p[tested] = sign_flip(resampling, in_parts)
-        confidence[tested] = _confidence(
-            cell, confirm, tested, resampling, resampled, margins, thresholds, controlled=controlled
-        )
+        confidence[tested] = _confidence(cell, confirm, tested, resampling, margins, thresholds, controlled=controlled)
     return Scores(
         family=family,
         key=key,
@@ -177,18 +179,18 @@ def score_cell(
         ci=interval(resampled),
         target_mass=_ratio(mass.sum(axis=0), n_confirm),
         mass_ci=interval(replicates(resampling, mass, trials)),
-        chance_select=float(_ratio(rules[select, :1].sum(axis=0), n_select)[0]),
         chance=float(_ratio(rules[confirm, :1].sum(axis=0), n_confirm)[0]),
+        mass_chance=float(_ratio(cell.mass_chance[confirm].sum(keepdims=True) / UNIT, n_confirm)[0]),
         baseline_name=("chance", *baselines)[best],
         baseline_hits_select=float(rules[select, best].sum()),
         baseline_hits_confirm=float(rules[confirm, best].sum()),
         control_n=int(cell.control_trials[confirm].sum()),
         control_hits=cell.control_hits[confirm].sum(axis=0) / UNIT,
+        paired_hits=cell.paired_hits[confirm].sum(axis=0) / UNIT,
         margin_low=interval(margins)[0],
         tested=tested,
         p=p,
         confidence=confidence,
-        mass_select=_ratio(cell.mass[select].sum(axis=0) / UNIT, n_select),
         cell=cell,
     )
 
@@ -198,7 +200,6 @@ def _confidence(
     confirm: Bool[np.ndarray, " cluster"],
     tested: Bool[np.ndarray, " head"],
     resampling: Resampling,
-    scores: Float64[np.ndarray, "replicate head"],
     margins: Float64[np.ndarray, "replicate head"],
     thresholds: Thresholds,
     *,
@@ -211,8 +212,8 @@ def _confidence(
     holds &= masses >= thresholds.target_mass
     if controlled:
         n_controls = cell.control_trials[confirm].astype(np.float64)
-        controls = replicates(resampling, cell.control_hits[confirm][:, tested] / UNIT, n_controls)
-        holds &= scores[:, tested] - controls >= thresholds.selectivity
+        differences = (cell.paired_hits - cell.control_hits)[confirm][:, tested] / UNIT
+        holds &= replicates(resampling, differences, n_controls) >= thresholds.selectivity
     return np.asarray(holds.mean(axis=0))
 
 

@@ -7,14 +7,15 @@ at the later of its two words and the rest lowers `reach`, not the score.
 
 Sources: Clark et al. 2019 (arXiv:1906.04341, section 4.2) for the accuracy and the offset baseline, which here is
 fitted on one half and scored on the other; Voita et al. 2019 (arXiv:1905.09418, section 5.2.1).
-The offset-matched control is ours.
+The offset-matched control is ours: within each trial, the same offsets (in `h2d` all of a head word's together) are
+scored at other words, and selectivity compares the two over the trials that have such words.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -77,6 +78,18 @@ class Arcs:
         """(query, target) of every entry."""
         return (self.dependent, self.head) if direction == "d2h" else (self.head, self.dependent)
 
+    def where(self, rows: Bool[np.ndarray, " entry"]) -> Arcs:
+        """These entries only; names and `is_of` stay those of the sentence."""
+        return replace(self, relation=self.relation[rows], dependent=self.dependent[rows], head=self.head[rows])
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Which arcs are scored together: the trial of every entry, and the relation of every trial."""
+
+    of_entry: Int64[np.ndarray, " entry"]
+    relation: Int64[np.ndarray, " trial"]
+
 
 @dataclass(frozen=True)
 class SyntaxProbe:
@@ -108,42 +121,51 @@ class SyntaxProbe:
             self._observe(tally, seen, arcs, direction)
 
     def _observe(self, tally: Tally, seen: Observation, arcs: Arcs, direction: str) -> None:
+        asked = np.bincount(_trials(arcs, direction).relation, minlength=len(arcs.names))
         query, target = arcs.directed(direction)
-        of_relation = np.zeros((len(query), len(arcs.names)))
-        of_relation[np.arange(len(query)), arcs.relation] = 1
-        scored = seen.candidates[query, target]
-        counted = of_relation * scored[:, None]
+        arcs = arcs.where(seen.candidates[query, target])
+        query, target = arcs.directed(direction)
+        trials = _trials(arcs, direction)
+        counted = np.zeros((len(query), len(arcs.names)))
+        counted[np.arange(len(query)), arcs.relation] = 1
         n_candidates = np.maximum(seen.candidates.sum(axis=1), 1)
-        controls, n_controls = self._controls(seen, arcs, direction, scored)
-        asked = _trials(arcs, query, of_relation, direction)
-        trials = _trials(arcs, query, counted, direction)
+        control_hits, paired = self._controls(seen, arcs, trials, direction)
         offsets = (target - query)[:, None] == np.array(OFFSETS)[None, :]
-        hits = in_units((seen.winners[:, query, target] @ counted).T)
+        won = seen.winners[:, query, target]
+        n_trials = np.bincount(trials.relation, minlength=len(arcs.names))
+        n_paired = np.bincount(trials.relation[paired], minlength=len(arcs.names))
+        hits = in_units((won @ counted).T)
         mass = in_units((seen.words[:, query, target] @ counted).T)
         chance = in_units((1 / n_candidates[query]) @ counted)
-        control_hits = in_units((controls @ counted).T)
-        control_trials = (n_controls @ counted).astype(np.int64)
+        paired_hits = in_units((won @ (counted * paired[trials.of_entry][:, None])).T)
+        control_hits = in_units((control_hits @ counted).T)
         baselines = in_units(counted.T @ offsets)
         for i, relation in enumerate(arcs.names):
             tally.add(
                 Key(relation, direction),
                 seen.cluster,
-                trials=int(trials[i]),
+                trials=int(n_trials[i]),
                 asked=int(asked[i]),
                 chance=int(chance[i]),
                 hits=hits[i],
                 mass=mass[i],
-                control_trials=int(control_trials[i]),
+                control_trials=int(n_paired[i]),
                 control_hits=control_hits[i],
+                paired_hits=paired_hits[i],
                 baselines=baselines[i],
             )
 
     def _controls(
-        self, seen: Observation, arcs: Arcs, direction: str, scored: Bool[np.ndarray, " entry"]
-    ) -> tuple[Float64[np.ndarray, "head entry"], Int64[np.ndarray, " entry"]]:
-        """For each entry, up to five other words of the sentence at which the same offset is not the relation.
+        self, seen: Observation, arcs: Arcs, trials: Trials, direction: str
+    ) -> tuple[Float64[np.ndarray, "head entry"], Bool[np.ndarray, " trial"]]:
+        """Hits at up to five other words of the sentence per trial, at which none of its offsets is the relation.
 
-        Returns the hits at these words, and how many they are.
+        All of a trial's offsets lie inside the sentence at these words, so that a head which always looks at one
+        offset hits all of them where it hits the trial, and none where it misses it.
+
+        Returns:
+            Each arc's share in the mean over its trial's control words (summed over the arcs of a trial: that mean),
+            and which trials have a control word.
         """
         query, target = arcs.directed(direction)
         n_words = len(seen.kept)
@@ -154,12 +176,16 @@ class SyntaxProbe:
         dependent, head = (word, other) if direction == "d2h" else (other, word)
         heads = np.array(seen.sentences[0].heads)
         same = (heads[dependent] == head) & arcs.is_of[dependent, arcs.relation[:, None]]
-        usable = inside & seen.candidates[word, other] & ~same & (word != query[:, None]) & scored[:, None]
+        fits = inside & seen.candidates[word, other] & ~same & (word != query[:, None])
+        usable = np.ones((len(trials.relation), n_words), dtype=bool)
+        np.logical_and.at(usable, trials.of_entry, fits)
         order = np.where(usable, self._random(seen.key, direction).random(usable.shape), 2.0)
         chosen = np.argsort(order, axis=1)[:, :N_CONTROLS]
         valid = np.take_along_axis(usable, chosen, axis=1)
-        hits = seen.winners[:, chosen, np.take_along_axis(other, chosen, axis=1)] * valid
-        return hits.sum(axis=-1), valid.sum(axis=1)
+        n_valid = np.maximum(valid.sum(axis=1), 1)
+        at = chosen[trials.of_entry]
+        won = seen.winners[:, at, np.take_along_axis(other, at, axis=1)] * valid[trials.of_entry]
+        return won.sum(axis=-1) / n_valid[trials.of_entry], valid.any(axis=1)
 
     def _random(self, key: str, direction: str) -> np.random.Generator:
         digest = hashlib.sha256(f"{self.seed}\0{direction}\0{key}".encode()).digest()
@@ -189,19 +215,13 @@ class SyntaxProbe:
         return Pointer(first, targets, tuple(np.flatnonzero(seen.candidates[first]).tolist()), "word")
 
 
-def _trials(
-    arcs: Arcs,
-    query: Int64[np.ndarray, " entry"],
-    counted: Float64[np.ndarray, "entry relation"],
-    direction: str,
-) -> Int64[np.ndarray, " relation"]:
-    """Trials per relation: arcs, or in `h2d` head words with at least one counted dependent."""
+def _trials(arcs: Arcs, direction: str) -> Trials:
+    """One trial per arc; in `h2d` one per relation and head word, since a row has one strongest word."""
     if direction == "d2h":
-        return np.asarray(counted.sum(axis=0), dtype=np.int64)
-    at = np.zeros((len(arcs.is_of), counted.shape[1]), dtype=bool)
-    rows = counted[np.arange(len(query)), arcs.relation] > 0
-    at[query[rows], arcs.relation[rows]] = True
-    return np.asarray(at.sum(axis=0), dtype=np.int64)
+        return Trials(np.arange(len(arcs.relation)), arcs.relation)
+    n_words = len(arcs.is_of)
+    numbers, of_entry = np.unique(arcs.relation * n_words + arcs.head, return_inverse=True)
+    return Trials(of_entry, numbers // n_words)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,11 @@ class Cell:
         asked: how often it occurs; more than `trials` where a causal model cannot see the answer.
         chance: what a uniform choice among the candidates would hit.
         hits: the head's argmax is the target (ties split), or the value itself for measures that are no
-            accuracy. mass: attention on the target. control_trials, control_hits: the same offsets at words
-            that do not stand in the relation. baselines: what each rule without a model hits.
+            accuracy. mass: attention on the target. baselines: what each rule without a model hits.
+        mass_chance: mass that uniform attention over all visible tokens, special ones too, puts on the target.
+        control_trials, paired_hits, control_hits: trials that have control words (other words, at which the trial's
+            offsets are not the relation); the head's hits on these trials, and its hits at their control words,
+            averaged within each trial.
     """
 
     trials: Int64[np.ndarray, " cluster"]
@@ -57,15 +60,17 @@ class Cell:
     chance: Int64[np.ndarray, " cluster"]
     hits: Int64[np.ndarray, "cluster head"]
     mass: Int64[np.ndarray, "cluster head"]
+    mass_chance: Int64[np.ndarray, " cluster"]
     control_trials: Int64[np.ndarray, " cluster"]
     control_hits: Int64[np.ndarray, "cluster head"]
+    paired_hits: Int64[np.ndarray, "cluster head"]
     baselines: Int64[np.ndarray, "cluster baseline"]
 
     @classmethod
     def empty(cls, n_clusters: int, n_heads: int, n_baselines: int) -> Cell:
         """All sums zero."""
-        counts = ("trials", "asked", "chance", "control_trials")
-        per_head = ("hits", "mass", "control_hits")
+        counts = ("trials", "asked", "chance", "mass_chance", "control_trials")
+        per_head = ("hits", "mass", "control_hits", "paired_hits")
         sums: dict[str, Int64[np.ndarray, ...]] = {name: np.zeros(n_clusters, np.int64) for name in counts}
         sums |= {name: np.zeros((n_clusters, n_heads), np.int64) for name in per_head}
         return cls(**sums, baselines=np.zeros((n_clusters, n_baselines), np.int64))
@@ -106,21 +111,26 @@ class Tally:
         hits: Int64[np.ndarray, " head"],
         mass: Int64[np.ndarray, " head"],
         chance: int = 0,
+        mass_chance: int | None = None,
         asked: int | None = None,
         control_trials: int = 0,
         control_hits: Int64[np.ndarray, " head"] | None = None,
+        paired_hits: Int64[np.ndarray, " head"] | None = None,
         baselines: Int64[np.ndarray, " baseline"] | None = None,
     ) -> None:
-        """Add one sentence's sums (amounts in parts of `UNIT`) to a cell."""
+        """Add one sentence's sums (amounts in parts of `UNIT`) to a cell; `mass_chance` is `chance` if not given."""
         cell = self.cell(key)
         cell.trials[cluster] += trials
         cell.asked[cluster] += trials if asked is None else asked
         cell.chance[cluster] += chance
+        cell.mass_chance[cluster] += chance if mass_chance is None else mass_chance
         cell.hits[cluster] += hits
         cell.mass[cluster] += mass
         cell.control_trials[cluster] += control_trials
         if control_hits is not None:
             cell.control_hits[cluster] += control_hits
+        if paired_hits is not None:
+            cell.paired_hits[cluster] += paired_hits
         if baselines is not None:
             cell.baselines[cluster] += baselines
 

@@ -42,10 +42,12 @@ def syntax_tally(score, *, baseline=0.4, control=0.2, mass=0.5, per_document=10)
         trials=n,
         asked=n,
         chance=amounts(0.1),
+        mass_chance=amounts(0.1),
         hits=amounts(score)[:, None],
         mass=amounts(mass)[:, None],
         control_trials=n,
         control_hits=amounts(control)[:, None],
+        paired_hits=amounts(score)[:, None],
         baselines=baselines,
     )
     return tally
@@ -192,7 +194,8 @@ def test_permuting_heads_permutes_labels():
     three = [
         syntax_tally(score, control=control).cells[NSUBJ] for score, control in ((0.8, 0.2), (0.5, 0.1), (0.7, 0.7))
     ]
-    joined = {name: np.hstack([getattr(cell, name) for cell in three]) for name in ("hits", "mass", "control_hits")}
+    per_head = ("hits", "mass", "control_hits", "paired_hits")
+    joined = {name: np.hstack([getattr(cell, name) for cell in three]) for name in per_head}
     tally.cells[NSUBJ] = replace(three[0], **joined)
     permuted = Tally(N_DOCUMENTS, 3, SYNTAX.baselines)
     permuted.cells[NSUBJ] = replace(three[0], **{name: sums[:, order] for name, sums in joined.items()})

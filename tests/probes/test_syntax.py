@@ -127,25 +127,76 @@ def test_offset_baselines_are_counted_on_the_same_arcs():
     assert hits == {"offset +1": 1, "offset +2": 1}
 
 
+def selectivity(tally, relation, direction):
+    """Of the first head: (hits on trials with controls - hits at their controls) per such trial; and the controls."""
+    cell = tally.cells[Key(relation, direction)]
+    n = cell.control_trials.sum()
+    return (cell.paired_hits - cell.control_hits)[:, 0].sum() / UNIT / n, cell.control_hits[:, 0].sum() / UNIT / n
+
+
+def always_at(offset, n):
+    """A head that looks at one offset, around the corner where the sentence ends."""
+    return pointing([(word + offset) % n for word in range(n)], 0.4)
+
+
 def test_a_positional_head_is_as_good_at_control_words():
-    """Every word looks at the next one; so do the controls of each arc of length one."""
+    """Every word looks at the next one; so do the control words of the one arc, which are one trial together."""
     tree = sentence("a b c d e f", [2, 0, 2, 2, 2, 2], "det root obj obj obj obj")
     tally = tally_of(seen(tree, pointing([1, 2, 3, 4, 5, 4], 0.4)))
 
     cell = tally.cells[Key("det", "d2h")]
 
-    assert cell.control_trials.tolist() == [4]  # b, c, d, e; f has no next word
-    assert cell.control_hits.tolist() == [[4 * UNIT]]
+    assert cell.control_trials.tolist() == [1]  # at b, c, d and e; f has no next word
+    assert cell.control_hits.tolist() == cell.paired_hits.tolist() == [[UNIT]]
 
 
-def test_controls_are_never_arcs_of_the_relation_and_at_most_five():
+def test_all_dependents_of_a_head_word_are_scored_together_at_its_control_words():
+    """Dependents at -1 and -2, and a head that always looks at -1: it hits the pair wherever there is one."""
+    tree = sentence("a b c d e f", [3, 3, 0, 3, 4, 5], "amod amod root dep dep dep")
+
+    found = selectivity(tally_of(seen(tree, always_at(-1, 6))), "amod", "h2d")
+
+    assert found == (0.0, 1.0)
+
+
+def test_arcs_with_many_control_words_count_no_more_than_arcs_with_few():
+    """One obj arc at +10, which fits at one other word, and one at +1, which fits at many."""
+    tree = sentence("a b c d e f g h i j k l", [11, 3, 11, *[11] * 7, 0, 11], "obj obj" + " dep" * 8 + " root dep")
+
+    found = selectivity(tally_of(seen(tree, always_at(10, 12))), "obj", "d2h")
+
+    assert found == (0.0, 0.5)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 13))
+def test_position_alone_is_never_selective(seed, offset):
+    """Exact for each trial: it is hit where the offset is one of its own, and then at each of its control words."""
+    rng = np.random.default_rng(seed)
+    n = 14
+    heads = [0, *(int(rng.integers(1, word + 1)) for word in range(1, n))]
+    tree = sentence("x " * n, heads, " ".join(["root", *rng.choice(["nsubj", "obj", "det"], n - 1)]))
+
+    tally = tally_of(seen(tree, always_at(offset, n), key=str(seed)))
+
+    for key, cell in tally.cells.items():
+        np.testing.assert_array_equal(cell.paired_hits, cell.control_hits, err_msg=str(key))
+        assert cell.control_trials[0] <= cell.trials[0]
+
+
+def test_a_head_that_knows_the_relation_keeps_its_selectivity():
+    tally = tally_of(seen(TREE, pointing(dependents_to_heads(TREE), 0.4)))
+
+    assert selectivity(tally, "amod", "d2h")[0] >= 0.5
+
+
+def test_controls_are_never_arcs_of_the_relation_and_one_trial_per_arc():
     n = 12
     tree = sentence(" ".join("abcdefghijkl"), [2, *[1] * (n - 1)], "root " + "obj " * (n - 1))
     chain = sentence(" ".join("abcdefghijkl"), [*range(2, n + 1), 0], "obj " * (n - 1) + "root")
 
     star, all_arcs = tally_of(seen(tree, uniform(n))), tally_of(seen(chain, uniform(n)))
 
-    assert star.cells[Key("obj", "d2h")].control_trials[0] <= 5 * (n - 1)
+    assert 0 < star.cells[Key("obj", "d2h")].control_trials[0] <= n - 1
     assert all_arcs.cells[Key("obj", "d2h")].control_trials[0] == 0
 
 
@@ -170,7 +221,7 @@ def test_permuting_heads_permutes_results(seed):
     straight, permuted = tally_of(seen(TREE, attention)), tally_of(seen(TREE, attention[order]))
 
     for key, cell in straight.cells.items():
-        for name in ("hits", "mass", "control_hits"):
+        for name in ("hits", "mass", "control_hits", "paired_hits"):
             np.testing.assert_array_equal(getattr(cell, name)[:, order], getattr(permuted.cells[key], name))
 
 
