@@ -77,7 +77,7 @@ def load_pretrained(
             raise UnsafeWeightsError(_pickle_refusal(name)) from error
         raise _unreadable(name, folder, error) from error
     except Exception as error:  # whatever a stranger's files make transformers raise
-        raise UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}") from error
+        raise UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}.") from error
     _refuse_missing_weights(name, report)
     tokenizer = _tokenizer(name, where, trust_remote_code)
     model = model.eval() if device is None else model.to(device).eval()
@@ -152,7 +152,7 @@ def _config(name: str, folder: Path | None, trust_remote_code: bool) -> Pretrain
             raise UnsafeWeightsError(
                 f"{printable(name)} runs code of its own; pass --trust-remote-code if you have read that code."
             ) from error
-        raise UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}") from error
+        raise UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}.") from error
     assert isinstance(config, PretrainedConfig)
     if config.is_encoder_decoder:
         raise UnsupportedModelError(
@@ -216,7 +216,7 @@ def _hash(folder: Path | None) -> str | None:
 def _unreadable(name: str, folder: Path | None, error: OSError) -> AttnlensError:
     """A folder that is there is damaged; anything else is not there."""
     if folder is not None:
-        return UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}")
+        return UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}.")
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
     why = "the hub is switched off (HF_HUB_OFFLINE) and it is not in the local cache" if offline else _first_line(error)
     return ModelNotFoundError(
@@ -226,4 +226,4 @@ def _unreadable(name: str, folder: Path | None, error: OSError) -> AttnlensError
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[0][:300]) if lines else type(error).__name__
+    return printable(lines[0][:300]).rstrip(".") if lines else type(error).__name__
