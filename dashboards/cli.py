@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from attnlens.zoo.registry import find_embedded
 from dashboards.config import DEFAULT_MODEL, DashboardConfig
 from dashboards.security import is_loopback, token_for
 from dashboards.server import bind, serve_app
@@ -23,9 +24,15 @@ INTERRUPTED = 130
 def serve(
     text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The sentence shown first.")] = None,
     model: Annotated[
-        str,
-        typer.Option("--model", "-m", metavar="MODEL", help="The model shown first: embedded, a folder or a hub id."),
-    ] = DEFAULT_MODEL,
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            show_default=DEFAULT_MODEL,
+            help="The model shown first: embedded, a folder or a hub id.",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option("--host", help="The address to listen on; beyond this machine a token is asked for.")
     ] = "127.0.0.1",
@@ -55,9 +62,11 @@ def serve(
     from attnlens.cli import console
 
     token = token_for(host, token)
+    if model is not None:
+        find_embedded(model)  # an embedded name is checked at no cost; any other when the model is opened
     with bind(host, port) as bound:
         config = DashboardConfig(
-            model=model,
+            model=DEFAULT_MODEL if model is None else model,
             text=text,
             results=tuple(results or ()),
             roots=tuple(root or (Path.cwd(),)),
@@ -67,7 +76,7 @@ def serve(
             port=bound.getsockname()[1],
             max_tokens=max_tokens,
         )
-        app = _app(config)
+        app = _app(config, opened=model is not None)
         address = _address(config)
         console.out(f"attnlens is at {address}  (Ctrl+C stops it)")
         if open_browser:
@@ -78,14 +87,25 @@ def serve(
     return INTERRUPTED
 
 
-def _app(config: DashboardConfig) -> Dash:
-    """The app, with the first run captured while the browser still opens the page."""
+def _app(config: DashboardConfig, *, opened: bool) -> Dash:
+    """The app, with the first run captured while the browser still opens the page.
+
+    Args:
+        config: what to serve.
+        opened: open the model first, so that a mistake in its name is an error here and not in the browser.
+
+    Raises:
+        AttnlensError: the model cannot be opened, or a path in `config.results` holds no probe results.
+    """
     from attnlens.cli import console
 
     with console.status("starting the dashboard"):
-        from dashboards.app import create_app, warm_up
+        from dashboards.app import create_app, desk_of, warm_up
 
         app = create_app(config)
+    if opened:
+        with console.status(f"opening {config.model}"):
+            desk_of(app).runs.lens(config.model)
     warm_up(app)
     return app
 

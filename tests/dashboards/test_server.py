@@ -104,6 +104,55 @@ def test_results_that_are_none_end_the_command_in_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("model", "code", "message"),
+    [
+        ("attnlens/nothing", 1, "no embedded model is called 'attnlens/nothing'"),
+        ("./nowhere", 1, "there is no folder ./nowhere"),
+        ("EMPTY", 1, "has no config.json"),
+        ("no/such", 1, "no model 'no/such'"),
+        ("", 2, "the model's name is empty"),
+    ],
+)
+def test_a_model_that_cannot_be_opened_ends_the_command_in_one_line(
+    tmp_path, monkeypatch, capsys, model, code, message
+):
+    from attnlens.cli import main
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("dashboards.cli.serve_app", lambda app, bound, max_body_bytes: None)
+    model = str(tmp_path) if model == "EMPTY" else model
+
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--port", "0", "-m", model])
+
+    printed = capsys.readouterr()
+    assert ended.value.code == code
+    assert printed.out == ""
+    assert printed.err.startswith("attnlens: ")
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_model_given_at_start_is_open_before_the_address_is_printed(monkeypatch, capsys):
+    from attnlens.cli import main
+    from dashboards.app import desk_of
+
+    opened = []
+
+    def served(app, bound, max_body_bytes):
+        opened.extend(desk_of(app).runs.models)
+
+    monkeypatch.setattr("dashboards.cli.serve_app", served)
+    monkeypatch.setattr("dashboards.app.warm_up", lambda app: None)
+
+    with pytest.raises(SystemExit):
+        main(["serve", "--port", "0", "-m", "attnlens/tiny-gpt2"])
+
+    assert opened == ["attnlens/tiny-gpt2"]
+    assert "http://127.0.0.1:" in capsys.readouterr().out
+
+
 def test_importing_the_command_loads_nothing_heavy():
     program = (
         "import sys, dashboards.cli, dashboards.config, dashboards.security\n"

@@ -56,7 +56,8 @@ def test_old_uploads_make_room(results_folder):
 @pytest.mark.parametrize(
     "contents",
     ["", "data:", "no comma", "data:;base64,!!!", upload("{"), upload("[]"), upload("null"), upload(b"\xff\xfe"),
-     upload('{"schema": "other/1"}'), upload("[" * 100_000), upload('{"schema": NaN}'), upload('{"schema": 1e999}'), upload('{"schema": "attnlens.heads/1"}')],
+     upload('{"schema": "other/1"}'), upload("[" * 100_000), upload('{"schema": NaN}'), upload('{"schema": 1e999}'),
+     upload('{"schema": "attnlens.heads/1"}')],
 )  # fmt: skip
 def test_a_file_that_is_not_ours_is_refused_in_one_line(contents):
     with pytest.raises(ResultsError) as refused:
