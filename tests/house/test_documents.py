@@ -13,7 +13,8 @@ from documents import PAGES, ROOT, commands_of
 # Written in parts, so that this file does not contain what it looks for.
 FOLDERS = re.compile(rb"(?<![\w.~}-])/(?:" + b"|".join([b"root", b"home", b"Users", b"work", b"tmp"]) + rb")/")
 HOSTS = [
-    b".".join(parts) for parts in ([b"pypi", b"org"], [b"python" + b"hosted", b"org"], [b"download", b"pytorch", b"org"])
+    b".".join(parts)
+    for parts in ([b"pypi", b"org"], [b"python" + b"hosted", b"org"], [b"download", b"pytorch", b"org"])
 ]
 
 
