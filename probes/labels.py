@@ -19,7 +19,7 @@ from probes.family import Probe, Wording
 from probes.scores import Scores, Thresholds
 from probes.statistics import benjamini_hochberg
 
-__all__ = ["Judgement", "adjusted", "contrast_judgements", "primary", "verdict"]
+__all__ = ["Judgement", "adjusted", "contrast_judgements", "primary", "unsure", "verdict"]
 
 SPECIFICITY = ("coreference", "syntax", "positional")
 
@@ -28,7 +28,9 @@ SPECIFICITY = ("coreference", "syntax", "positional")
 class Judgement:
     """One label on one head, or nearly one: `failed` then names the condition that it missed.
 
-    `head` counts heads layer by layer. Numbers that do not apply are NaN.
+    `head` counts heads layer by layer. Numbers that do not apply are NaN. `confidence` is the share of bootstrap
+    replicates in which all numeric conditions of the label hold together (margin, selectivity and target mass; for the
+    positional labels their lower limits), with the head, rule or offset that was chosen on SELECT held fixed.
     """
 
     head: int
@@ -103,6 +105,13 @@ def _failed(scores: Scores, head: int, q: float, thresholds: Thresholds, *, cont
         if value < least or (least == 0 and value <= 0):
             return f"{name} {_below(value, least)}"
     return None
+
+
+def unsure(confidence: float, thresholds: Thresholds) -> str | None:
+    """What a label misses whose conditions hold together in too few bootstrap replicates; None where they do not."""
+    if confidence >= thresholds.confidence:
+        return None
+    return f"confidence {_below(confidence, thresholds.confidence)}"
 
 
 def _below(value: float, least: float) -> str:

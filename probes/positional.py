@@ -116,6 +116,7 @@ def _observe_offsets(tally: Tally, seen: Observation, attention: Tensor) -> None
     share = patterns.argmax_share(attention, torch.from_numpy(allowed)).numpy()
     weights = seen.attention.astype(np.float64)
     n_candidates = np.maximum(allowed.sum(axis=1), 1)
+    n_visible = np.maximum(seen.visible[0].sum(axis=1), 1)
     for offset in OFFSETS:
         at = allowed.diagonal(offset)
         if not at.any():
@@ -128,6 +129,7 @@ def _observe_offsets(tally: Tally, seen: Observation, attention: Tensor) -> None
             hits=in_units(share[:, queries, queries + offset].sum(axis=-1)),
             mass=in_units(weights[:, queries, queries + offset].sum(axis=-1)),
             chance=parts((1 / n_candidates[queries]).sum()),
+            mass_chance=parts((1 / n_visible[queries]).sum()),
         )
 
 

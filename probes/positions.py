@@ -1,4 +1,8 @@
-"""Labels of the positional family: thresholds on scores, chosen on SELECT where there is something to choose."""
+"""Labels of the positional family: thresholds on scores, chosen on SELECT where there is something to choose.
+
+The confidence of a label is the share of bootstrap replicates in which all of its lower limits hold together. Which
+offset is looked at is decided once, on SELECT, and is not resampled; neither is that a head has no label but `broad`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from probes.family import Wording
-from probes.labels import Judgement
+from probes.labels import Judgement, unsure
 from probes.positional import BREADTH, FIRST, OFFSETS, PUNCTUATION, SECOND, SEPARATOR, PositionalProbe, offset_key
 from probes.scores import Scores, Thresholds
 from probes.split import Split
 from probes.statistics import Resampling, replicates
-from probes.tally import UNIT, Cell, Key
+from probes.tally import UNIT, Key
 
 __all__ = ["METRICS", "positional_judgements"]
 
@@ -38,7 +43,7 @@ def positional_judgements(
     judge = _Judge(scores, split, resampling, thresholds)
     for head in range(n_heads):
         own = [*judge.offsets(head), *judge.first(head), *judge.delimiters(head)]
-        found += own or judge.broad(head)
+        found += own if any(each.failed is None for each in own) else [*own, *judge.broad(head)]
     return found
 
 
@@ -70,41 +75,48 @@ class _Judge:
         chosen, limits = self.scores[offset_key(best)], self.thresholds
         wins = chosen.score[head] >= limits.argmax and chosen.target_mass[head] >= limits.target_mass
         if wins and chosen.target_mass[head] >= limits.strong_mass:
-            yield self._judgement(head, chosen, "hits", limits.argmax, self._worded(chosen))
+            confidence = self._share(self._at_least(chosen, head, limits.strong_mass))
+            yield self._judgement(head, chosen, "hits", self._worded(chosen), confidence)
             return
         if wins and (best not in (-1, 1) or chosen.target_mass[head] <= limits.mass):
             wording = self._worded(chosen)
             name = {-1: "leans-previous", 1: "leans-next"}.get(best, f"leans to {wording.label}")
             text = f"{wording.text} more than to any other, with a small part of its weight"
-            yield self._judgement(head, chosen, "hits", limits.argmax, Wording(name, text))
+            confidence = self._share(self._at_least(chosen, head, limits.target_mass))
+            yield self._judgement(head, chosen, "hits", Wording(name, text), confidence)
             return
         for offset, name, place in ((-1, "leans-previous", "before"), (1, "leans-next", "after")):
             side = self.scores.get(offset_key(offset))
             if side is not None and side.target_mass[head] > self.thresholds.mass:
                 text = f"more than half of its attention goes to the token {place}"
-                yield self._judgement(head, side, "mass", self.thresholds.mass, Wording(name, text))
+                confidence = self._share(self._replicates(side, head, "mass") > limits.mass)
+                yield self._judgement(head, side, "mass", Wording(name, text), confidence)
 
     def first(self, head: int) -> Iterator[Judgement]:
         """A sink: the first token gets more than .3, and three times what the second gets (P4)."""
-        first, second = self.scores.get(FIRST), self.scores.get(SECOND)
-        if first is None or second is None or not first.score[head] > self.thresholds.first:
+        first, second, limits = self.scores.get(FIRST), self.scores.get(SECOND), self.thresholds
+        if first is None or second is None or not first.score[head] > limits.first:
             return
-        if first.score[head] > self.thresholds.first_ratio * second.score[head]:
-            yield self._judgement(head, first, "mass", self.thresholds.first, self._worded(first))
+        if first.score[head] > limits.first_ratio * second.score[head]:
+            mass, other = (self._replicates(each, head, "mass") for each in (first, second))
+            confidence = self._share((mass > limits.first) & (mass > limits.first_ratio * other))
+            yield self._judgement(head, first, "mass", self._worded(first), confidence)
 
     def delimiters(self, head: int) -> Iterator[Judgement]:
         """Separator tokens, or full stops and commas, get more than .6 (P5)."""
         for key in (SEPARATOR, PUNCTUATION):
             scores = self.scores.get(key)
             if scores is not None and scores.score[head] > self.thresholds.delimiter:
-                yield self._judgement(head, scores, "mass", self.thresholds.delimiter, self._worded(scores))
+                confidence = self._share(self._replicates(scores, head, "mass") > self.thresholds.delimiter)
+                yield self._judgement(head, scores, "mass", self._worded(scores), confidence)
 
     def broad(self, head: int) -> list[Judgement]:
         """Nearly uniform (P7)."""
         scores = self.scores.get(BREADTH)
         if scores is None or not scores.score[head] >= self.thresholds.breadth:
             return []
-        return [self._judgement(head, scores, "hits", self.thresholds.breadth, self._worded(scores))]
+        confidence = self._share(self._replicates(scores, head, "hits") >= self.thresholds.breadth)
+        return [self._judgement(head, scores, "hits", self._worded(scores), confidence)]
 
     def _worded(self, scores: Scores) -> Wording:
         wording = self.probe.wording(scores.key)
@@ -112,25 +124,39 @@ class _Judge:
         return wording
 
     def _judgement(
-        self, head: int, scores: Scores, value: Literal["hits", "mass"], least: float, wording: Wording
+        self, head: int, scores: Scores, value: Literal["hits", "mass"], wording: Wording, confidence: float
     ) -> Judgement:
+        """A label, or a weak one where its conditions hold together in too few replicates."""
         by_argmax = value == "hits"
         low, high = (scores.ci if by_argmax else scores.mass_ci)[:, head]
         broad = scores.key == BREADTH
+        chance = scores.chance if by_argmax else scores.mass_chance
         return Judgement(
             head=head,
             scores=scores,
             wording=wording,
             score=float((scores.score if by_argmax else scores.target_mass)[head]),
             ci=(float(low), float(high)),
-            baseline=float("nan") if broad else scores.chance,
+            baseline=float("nan") if broad else chance,
             baseline_name=None if broad else "uniform attention",
             target_mass=float("nan") if broad else float(scores.target_mass[head]),
-            confidence=self._share(scores.cell, head, value, least),
+            confidence=confidence,
+            failed=unsure(confidence, self.thresholds),
         )
 
-    def _share(self, cell: Cell, head: int, value: Literal["hits", "mass"], least: float) -> float:
-        """Share of bootstrap replicates in which the value reaches the threshold."""
+    def _at_least(self, scores: Scores, head: int, mass: float) -> Bool[np.ndarray, " replicate"]:
+        """Per replicate: the offset wins nearly all queries, and has at least this much of the weight."""
+        wins = self._replicates(scores, head, "hits") >= self.thresholds.argmax
+        return np.asarray(wins & (self._replicates(scores, head, "mass") >= mass))
+
+    def _replicates(
+        self, scores: Scores, head: int, value: Literal["hits", "mass"]
+    ) -> Float64[np.ndarray, " replicate"]:
+        cell = scores.cell
         sums = (cell.hits if value == "hits" else cell.mass)[self.confirm][:, [head]] / UNIT
         trials = cell.trials[self.confirm].astype(np.float64)
-        return float((replicates(self.resampling, sums, trials) >= least).mean())
+        return replicates(self.resampling, sums, trials)[:, 0]
+
+    @staticmethod
+    def _share(holds: Bool[np.ndarray, " replicate"]) -> float:
+        return float(holds.mean())

@@ -259,3 +259,60 @@ def test_a_sink_needs_three_times_what_the_second_token_gets():
     ]
 
     assert labels == [["first-token"], [], []]
+
+
+def positional_tally(cells):
+    """One head; question -> (hits, mass) per trial, each a number or one per document; ten trials per document."""
+    made = Tally(N_DOCUMENTS, 1, ())
+    for key, values in cells.items():
+        hits, mass = (np.broadcast_to(np.rint(np.multiply(each, 10 * UNIT)), N_DOCUMENTS) for each in values)
+        for cluster in range(N_DOCUMENTS):
+            sums = [np.array([int(each[cluster])]) for each in (hits, mass)]
+            made.add(key, cluster, trials=10, hits=sums[0], mass=sums[1], chance=4 * UNIT, mass_chance=UNIT)
+    return made
+
+
+def in_turns(one, other):
+    """Per document: `one` and `other` alternate within each half."""
+    values = np.zeros(N_DOCUMENTS)
+    for half in (SPLIT.confirm, ~SPLIT.confirm):
+        values[np.flatnonzero(half)] = np.resize([one, other], int(half.sum()))
+    return values
+
+
+def positional(cells):
+    return find([POSITIONAL], {"positional": positional_tally(cells)}, SPLIT, Settings()).judgements
+
+
+def test_confidence_of_an_offset_is_that_it_wins_and_has_the_weight_in_one_replicate():
+    """Wins and weight both hang by a thread, in opposite documents: together they hold in fewer than half."""
+    wins, weight = in_turns(1.0, 0.802), in_turns(0.602, 1.0)
+
+    (joint,) = positional({offset_key(-1): (wins, weight)})
+    (by_wins,) = positional({offset_key(-1): (wins, 0.9)})
+
+    assert joint.wording.label == by_wins.wording.label == "previous-token"
+    assert joint.confidence < 0.5 < by_wins.confidence < 1
+    assert joint.failed is not None
+    assert joint.failed.startswith("confidence 0.")
+    assert by_wins.failed is None
+
+
+def test_confidence_of_a_sink_counts_the_second_token():
+    first, second = Key("first-token"), Key("second-token")
+    steady = in_turns(0.6, 0.6)
+
+    (sure,) = positional({first: (steady, steady), second: (0.1, 0.1)})
+    doubtful = in_turns(0.0, 0.398)
+    (unsure,) = positional({first: (steady, steady), second: (doubtful, doubtful)})
+
+    assert sure.confidence == 1.0
+    assert 0.3 < unsure.confidence < 0.7
+
+
+def test_labels_of_weight_are_held_against_weight_shared_out_to_all_visible_tokens():
+    (by_mass,) = positional({offset_key(1): (0.5, 0.6)})
+    (by_wins,) = positional({offset_key(1): (1.0, 0.9)})
+
+    assert (by_mass.wording.label, by_mass.baseline) == ("leans-next", pytest.approx(0.1))
+    assert (by_wins.wording.label, by_wins.baseline) == ("next-token", pytest.approx(0.4))

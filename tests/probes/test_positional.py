@@ -48,6 +48,16 @@ def test_uniform_attention_scores_chance():
         assert mass[0] == pytest.approx(1 / 6, abs=1e-7)
 
 
+def test_uniform_attention_shares_its_mass_with_special_tokens():
+    tally = Tally(1, 1, PROBE.baselines)
+
+    PROBE.observe(tally, seen(SIX, uniform(8), specials=[0, 7]))
+
+    cell = tally.cells[offset_key(-1)]
+    assert cell.mass_chance[0] == cell.mass[0, 0] == 5 * UNIT // 8
+    assert cell.chance[0] == cell.hits[0, 0] == pytest.approx(5 * UNIT / 6, abs=1)
+
+
 def test_uniform_causal_attention_scores_the_chance_of_what_is_visible():
     attention = np.tri(6)[None] / np.arange(1, 7)[None, :, None]
 
