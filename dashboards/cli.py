@@ -29,8 +29,7 @@ def serve(
             "--model",
             "-m",
             metavar="MODEL",
-            show_default=DEFAULT_MODEL,
-            help="The model shown first: embedded, a folder or a hub id.",
+            help=f"The model shown first: embedded, a folder or a hub id.  [default: {DEFAULT_MODEL}]",
         ),
     ] = None,
     host: Annotated[

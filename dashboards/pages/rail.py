@@ -11,7 +11,9 @@ from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.parts import aria, note
 
-__all__ = ["example_buttons", "layout", "model_options", "result_options"]
+__all__ = ["PLAIN_NOTE", "example_buttons", "layout", "model_options", "result_options"]
+
+PLAIN_NOTE = "attnlens probe writes it; each head then carries its labels and their evidence."
 
 
 def layout(desk: Desk) -> html.Aside:
@@ -111,9 +113,7 @@ def _results(desk: Desk) -> html.Section:
                 comboboxProps={"shadow": "md"},
             ),
             upload,
-            note(
-                "attnlens probe writes it; each head then carries its labels and their evidence.", id=ids.RESULTS_NOTE
-            ),
+            note(PLAIN_NOTE, id=ids.RESULTS_NOTE),
         ],
         className="rail-part",
     )

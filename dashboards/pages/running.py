@@ -25,8 +25,6 @@ __all__ = ["ask", "chosen_model", "head_options", "register", "report_error", "s
 
 log = logging.getLogger(__name__)
 
-PLAIN_NOTE = "attnlens probe writes it; each head then carries its labels and their evidence."
-
 
 def register(app: Dash, desk: Desk) -> None:
     """Connect the rail."""
@@ -128,7 +126,7 @@ def show_run(desk: Desk, request: dict[str, str], results_name: str | None, head
         html.Span(f"{len(run.tokens)} tokens"),
         html.Span("self-check passed", className="passed"),
     ]
-    note = problem or (_about(results) if results else PLAIN_NOTE)
+    note = problem or (_about(results) if results else rail.PLAIN_NOTE)
     return shown, "stage", summary, options, head if head in names else _first_head(run, results), note, True
 
 
