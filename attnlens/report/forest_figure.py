@@ -105,7 +105,7 @@ def _forest_axes(figure: go.Figure, labels: Sequence[Label]) -> None:
     figure.update_xaxes(
         range=[-0.02, _RIGHT], dtick=0.25, showgrid=True, fixedrange=True, side="top", tickformat=".2~f"
     )
-    aliases = {str(i): escaped(label.name, 20) for i, label in enumerate(labels)}
+    aliases = {str(i): escaped(label.short_name, 20) for i, label in enumerate(labels)}
     figure.update_yaxes(
         range=[len(labels) - 0.5, -0.5], tick0=0, dtick=1, tickformat="d", labelalias=aliases, fixedrange=True
     )

@@ -18,6 +18,9 @@ __all__ = ["hatching", "pattern_heatmap"]
 
 # At most this many labels stand along an axis.
 _TICKS = 40
+# The smallest side of a matrix. On a narrow page a matrix shrinks towards the top; a bar of its full height would not.
+_SMALLEST_SIDE = 160
+_BAR = {"lenmode": "pixels", "len": _SMALLEST_SIDE, "y": 1, "yanchor": "top", "ypad": 0}
 
 
 def pattern_heatmap(view: PatternView, *, theme: str = "light") -> go.Figure:
@@ -33,7 +36,7 @@ def pattern_heatmap(view: PatternView, *, theme: str = "light") -> go.Figure:
         zmin=0,
         zmax=1,
         colorscale=colorscale(colours),
-        colorbar=bar("weight", colours),
+        colorbar=bar("weight", colours) | _BAR,
         hoverongaps=False,
         xgap=gap,
         ygap=gap,
@@ -86,7 +89,7 @@ def _matrix_axes(figure: go.Figure, view: PatternView) -> None:
     n = max(len(view.row_labels), len(view.column_labels), 1)
     longest = max((len(shortened(label)) for label in (*view.row_labels, *view.column_labels)), default=1)
     room = 30 + 7 * longest
-    side = min(620, max(160, n * (34 if n <= 12 else 22)))
+    side = min(620, max(_SMALLEST_SIDE, n * (34 if n <= 12 else 22)))
     figure.update_layout(height=side + room + 24, margin={"l": room, "r": 12, "t": room, "b": 24})
     figure.update_xaxes(
         title_text="to (key)", side="top", tickangle=-90, labelalias=_aliases(view.column_labels), **_matrix_ticks(n)

@@ -80,6 +80,12 @@ class Label:
         return category_of(self.label, self.family)
 
     @property
+    def short_name(self) -> str:
+        """The label with its direction as an arrow (d dependent, h head), where it has one."""
+        direction = {"d2h": "d→h", "h2d": "h→d"}.get(self.direction or "", "")
+        return f"{self.label} {direction}".rstrip()
+
+    @property
     def name(self) -> str:
         """The label with its direction in words, where it has one."""
         direction = {"d2h": "dependent to head", "h2d": "head to dependent"}.get(self.direction or "", "")

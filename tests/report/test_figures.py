@@ -267,3 +267,21 @@ def test_a_text_of_one_token_can_be_drawn():
     assert len(figures.pattern_heatmap(view).data) == 3
     assert lines(figures.token_links(view).data[: len(link_figure.BINS)]) == {(0, 0): link_figure.BINS[-1][1]}
     assert math.isclose(view.weights[0, 0], 1)
+
+
+def test_the_forest_names_a_direction_with_an_arrow_so_that_nothing_is_cut(results):
+    axis = figures.forest(results, "L1H2").layout.yaxis
+
+    assert axis.labelalias["0"] == "obj d→h"
+
+
+@pytest.mark.parametrize("name", ["gpt2_run", "long_run"])
+def test_the_colour_bar_is_no_taller_than_a_matrix_on_a_narrow_page(request, name):
+    view = views.pattern_view(request.getfixturevalue(name), "L0H0")
+
+    figure = figures.pattern_heatmap(view)
+
+    bar, margin = figure.data[0].colorbar, figure.layout.margin
+    assert bar.lenmode == "pixels"
+    assert (bar.y, bar.yanchor) == (1, "top")  # where the matrix stands when its cells shrink
+    assert bar.len <= min(160, figure.layout.height - margin.t - margin.b)
