@@ -90,6 +90,7 @@ def run(
         findings=findings,
         settings=settings,
         aggregation=eyes.aggregation,
+        bos=eyes.bos,
         n_skipped=len(counts.skipped),
         n_dropped=counts.dropped_words,
     )

@@ -114,6 +114,7 @@ def make_report(
     findings: Findings,
     settings: Settings,
     aggregation: str,
+    bos: bool | None,
     n_skipped: int,
     n_dropped: int,
 ) -> HeadReport:
@@ -144,7 +145,7 @@ def make_report(
             "split": {"rule": RULE, "select": split.n_select, "confirm": split.n_confirm, "sha256": split.sha256},
             "specials": SPECIALS,
             "aggregation": {"from": aggregation, "to": "sum"},
-            "bos": True,
+            "bos": bos,
             "seed": settings.seed,
             "bootstrap": settings.bootstrap,
             "permutations": settings.permutations,

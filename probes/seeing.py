@@ -22,7 +22,12 @@ _PUNCTUATION = (".", ",")
 
 
 class Eyes:
-    """A lens with the settings under which a corpus is read."""
+    """A lens with the settings under which a corpus is read.
+
+    Attributes:
+        bos: every text seen so far began with the tokenizer's beginning-of-sequence token, put there by the tokenizer
+            or by us; None where the tokenizer has no such token, or nothing was seen.
+    """
 
     def __init__(self, lens: Lens, batch_size: int) -> None:
         """`batch_size`: texts per forward pass."""
@@ -30,6 +35,7 @@ class Eyes:
         self.batch_size = batch_size
         self.causal = lens.anatomy.causal
         self.aggregation: Aggregation = "last" if self.causal else "mean"
+        self.bos: bool | None = None
         self._lengths: dict[str, int | None] = {}
 
     def fits(self, sentences: Sequence[Sentence]) -> bool:
@@ -56,7 +62,10 @@ class Eyes:
         captures = self.lens.captures(
             [text.text for text in texts], batch_size=self.batch_size, word_spans=spans, bos=True
         )
+        bos_id = self.lens.tokenizer.bos_token_id
         for text, capture in zip(texts, captures, strict=True):
+            if bos_id is not None:
+                self.bos = self.bos is not False and capture.tokens[0].id == bos_id
             yield text, self._observation(text, capture)
 
     def _observation(self, text: Text, capture: Capture) -> Observation:

@@ -26,7 +26,7 @@ _NAMES = {
     "n_heads": "heads",
     "n_labelled": "heads with a label",
     "unclassified_share": "heads unclassified",
-    "bos": "beginning-of-sequence token added",
+    "bos": "beginning-of-sequence token in front",
     "specials": "special tokens",
     "bootstrap": "bootstrap samples",
     "permutations": "permutations",

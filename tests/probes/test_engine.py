@@ -59,6 +59,14 @@ def test_the_same_input_gives_the_same_bytes(lens, tmp_path):
     assert files[0] == files[1]
 
 
+def test_the_beginning_of_sequence_token_is_recorded_as_it_was(lens, causal_lens):
+    """BERT's tokenizer has none; the other has one, which was in front of every text."""
+    without, with_it = (run(each, "positional", limit=4).to_json()["scope"]["bos"] for each in (lens, causal_lens))
+
+    assert causal_lens.tokenizer.bos_token_id is not None
+    assert (without, with_it) == (None, True)
+
+
 def test_the_seed_changes_the_controls_and_nothing_that_is_counted(lens):
     one, other = (run(lens, "syntax", limit=60, seed=seed).to_frame() for seed in (0, 1))
 
