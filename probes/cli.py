@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from attnlens.capture.tokens import printable
 from attnlens.cli import console
 from attnlens.cli.options import (
     AllowPickle,
@@ -75,9 +76,9 @@ def probe(
         opened = open_corpus(corpus, limit=limit)
         _, left_out = choose_families(family, opened, seed)
     for name, reason in left_out.items():
-        console.say(f"{name} is left out: {reason}.")
+        console.say(printable(f"{name} is left out: {reason}."))
     lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    with console.progress(f"probing {opened.name}") as advance:
+    with console.progress(f"probing {printable(opened.name)}") as advance:
         report: HeadReport = run(lens, family, opened, seed=seed, batch_size=batch_size, progress=advance)
     paths = report.save(output) if output is not None else ()
     _print(report, paths, as_json)
@@ -87,7 +88,6 @@ def _print(report: HeadReport, paths: Sequence[Path], as_json: bool) -> None:
     if as_json:
         console.json(report.to_json())
         return
-    from attnlens.capture.tokens import printable
     from probes.tables import draw
 
     console.out(*draw(report.to_json(), console.stdout_width()))

@@ -185,7 +185,7 @@ class SyntaxProbe:
         n_valid = np.maximum(valid.sum(axis=1), 1)
         at = chosen[trials.of_entry]
         won = seen.winners[:, at, np.take_along_axis(other, at, axis=1)] * valid[trials.of_entry]
-        return won.sum(axis=-1) / n_valid[trials.of_entry], valid.any(axis=1)
+        return won.sum(axis=-1) / n_valid[trials.of_entry], np.asarray(valid.any(axis=1))
 
     def _random(self, key: str, direction: str) -> np.random.Generator:
         digest = hashlib.sha256(f"{self.seed}\0{direction}\0{key}".encode()).digest()

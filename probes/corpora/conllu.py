@@ -75,10 +75,24 @@ def _blocks(path: Path, name: str) -> Iterator[tuple[Block, dict[str, str]]]:
                 yield block, _metadata(block)
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{name} is not UTF-8 text (byte {error.start}); save it as UTF-8, or name a CoNLL-U file."
+            f"{name}, line {_undecodable_line(path)}: not UTF-8 text; save it as UTF-8, or name a CoNLL-U file."
         ) from error
     except OSError as error:
         raise CorpusError(f"cannot read the corpus {name}: {error.strerror or error}; name a CoNLL-U file.") from error
+
+
+def _undecodable_line(path: Path) -> int:
+    """Number of the first line that is not UTF-8; the decoder itself counts from wherever it began to read."""
+    with path.open("rb") as file:
+        return next((number for number, line in enumerate(file, 1) if not _is_utf8(line)), 0)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _paragraphs(file: TextIO, name: str) -> Iterator[Block]:
@@ -111,6 +125,7 @@ def _sentence(
     for expected, (row, line) in enumerate(words, 1):
         if row["id"] != expected:
             raise block.fail(f"word {row['id']} where {expected} should stand; number words from 1.", line)
+    _check_multiword(block, rows, lines)
     heads, relations = _tree(block, [row for row, _ in words], [line for _, line in words])
     text, spans = _text_and_spans(block, metadata.get("text"), rows)
     found: tuple[Mention, ...] = ()
@@ -131,6 +146,21 @@ def _sentence(
     )
 
 
+def _check_multiword(block: Block, rows: list[dict[str, Any]], lines: list[int]) -> None:
+    """A row `2-3` stands right before word 2, and words 2 and 3 exist; ranges do not overlap."""
+    n_words, before = sum(isinstance(row["id"], int) for row in rows), 0
+    reached = 0
+    for row, line in zip(rows, lines, strict=True):
+        match row["id"]:
+            case int():
+                before += 1
+            case (int(first), "-", int(last)):
+                if not (first == before + 1 and reached < first < last <= n_words):
+                    what = f"a broken row: {first}-{last} is not followed by these words"
+                    raise block.fail(f"{what} (of {n_words} in the sentence).", line)
+                reached = last
+
+
 def _rows(block: Block) -> tuple[list[dict[str, Any]], list[int]]:
     """The block's rows, parsed, with their line numbers; DEPS is not read, FEATS and MISC stay text."""
     import conllu
@@ -146,8 +176,8 @@ def _rows(block: Block) -> tuple[list[dict[str, Any]], list[int]]:
             raise block.fail("a row without ID or FORM.", number)
         try:
             token = conllu.parser.parse_line(line, conllu.parser.DEFAULT_FIELDS, _PARSERS)
-        except conllu.exceptions.ParseException as error:
-            raise block.fail(f"a broken row: {error}", number) from error
+        except (conllu.exceptions.ParseException, ValueError) as error:
+            raise block.fail(f"a broken row: {str(error)[:200]}", number) from error
         rows.append(dict(token))
         numbers.append(number)
     return rows, numbers

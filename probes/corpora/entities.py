@@ -12,10 +12,11 @@ from probes.corpora.data import Mention
 if TYPE_CHECKING:
     from probes.corpora.conllu import Block
 
-__all__ = ["HEADER", "anaphors", "read_mentions"]
+__all__ = ["BACKWARD_LINKS", "HEADER", "read_mentions"]
 
 HEADER = "global.Entity"
 BACKWARD_LINKS = frozenset({"ana", "coref", ""})  # appositions, predicates and discourse deixis do not count
+_PART = re.compile(r"(.*)\[(\d+)/(\d+)\]")
 _BRACKET = re.compile(r"\(([^()]*)(\))?|([^()]+)\)")
 
 
@@ -26,7 +27,7 @@ def read_mentions(
 
     Brackets of one entity close the most recently opened first (mentions of one entity nest). The head of a
     mention is its word whose HEAD lies outside it; where there is not exactly one, the first word of
-    `minspan`.
+    `minspan`. Of a discontinuous mention (`e1[1/2]` ... `e1[2/2]` in CorefUD) one part stands for all, see `_whole`.
 
     Raises:
         CorpusError: `Entity` without a `# global.Entity` line, or brackets that do not parse or close.
@@ -54,8 +55,38 @@ def read_mentions(
                 found.append(_close(block, line, entity, opened, word, sentence, heads, names))
     if opened:
         raise block.fail(f"Entity=({opened[-1][0]} is opened and not closed in its sentence.")
+    found = _whole(found, heads)
     found = [replace(each, split=(each.entity, each.start) in split) for each in found]
     return tuple(sorted(found, key=lambda mention: (mention.start, -mention.end)))
+
+
+def _whole(found: Sequence[Mention], heads: tuple[int, ...]) -> list[Mention]:
+    """Discontinuous mentions as one mention of their entity: the part that holds the head, else the first part.
+
+    Entities of parts are still written `e1[1/2]` here. A part holds the head where its head's HEAD lies in no part of
+    the mention. Parts follow each other, so a first part begins a new mention.
+    """
+    whole: list[Mention] = []
+    parts: dict[str, list[Mention]] = {}
+
+    def finish(entity: str) -> None:
+        group = parts.pop(entity, [])
+        if group:
+            words = {word for part in group for word in range(part.start, part.end)}
+            tops = [part for part in group if heads and heads[part.head] not in words]
+            whole.append(replace((tops if len(tops) == 1 else group)[0], entity=entity))
+
+    for mention in sorted(found, key=lambda each: (each.start, -each.end)):
+        match = _PART.fullmatch(mention.entity)
+        if match is None:
+            whole.append(mention)
+            continue
+        if match[2] == "1":
+            finish(match[1])
+        parts.setdefault(match[1], []).append(mention)
+    for entity in list(parts):
+        finish(entity)
+    return whole
 
 
 def _split_antecedents(value: str) -> frozenset[str]:
@@ -100,20 +131,3 @@ def _head(heads: tuple[int, ...], start: int, end: int, minspan: str) -> int:
     if first.isdecimal() and 1 <= int(first) <= end - start:
         return start + int(first) - 1
     return end - 1
-
-
-def anaphors(mentions: Sequence[Mention]) -> list[tuple[int, list[int]]]:
-    """Which mentions of a document point back, and to what: (index, earlier mentions of its entity).
-
-    `mentions` are in the order of the text (by sentence, then start, the longer first). A mention counts
-    where its entity occurred before and its link is backward (`ana`, `coref`, or unknown); a split antecedent
-    does not count.
-    """
-    earlier: dict[str, list[int]] = {}
-    found = []
-    for index, mention in enumerate(mentions):
-        before = earlier.setdefault(mention.entity, [])
-        if before and mention.link in BACKWARD_LINKS and not mention.split:
-            found.append((index, list(before)))
-        before.append(index)
-    return found

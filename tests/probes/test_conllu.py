@@ -114,6 +114,12 @@ FAULTS = {
     "head out of range": ("1 a _ X _ _ 0 root\n2 b _ X _ _ 9 dep", 2, "HEAD 9 in a sentence of 2 words"),
     "head missing": ("1 a _ X _ _ 0 root\n2 b _ X _ _ _ dep", 2, "no HEAD"),
     "head no number": ("1 a _ X _ _ 0 root\n2 b _ X _ _ one dep", 2, "broken row"),
+    "head too long": (f"1 a _ X _ _ 0 root\n2 b _ X _ _ {'9' * 5000} dep", 2, "broken row"),
+    "range too early": ("2-9 ab\n1 a _ X _ _ 0 root\n2 b _ X _ _ 1 dep\n3 c _ X _ _ 1 dep", 1, "broken row: 2-9"),
+    "range too long": ("1 a _ X _ _ 0 root\n2-3 b\n2 b _ X _ _ 1 dep", 2, "broken row: 2-3"),
+    "range of one": ("1-1 a\n1 a _ X _ _ 0 root", 1, "broken row: 1-1"),
+    "ranges overlap": ("1-3 abc\n1 a _ X _ _ 0 root\n2-3 bc\n2 b _ X _ _ 1 x\n3 c _ X _ _ 1 x", 3, "broken row: 2-3"),
+    "range at the end": ("1 a _ X _ _ 0 root\n2-3 b", 2, "broken row: 2-3"),
     "numbering": ("1 a _ X _ _ 0 root\n3 b _ X _ _ 1 dep", 2, "word 3 where 2 should stand"),
     "text": ("# text = other\n1 a _ X _ _ 0 root", 1, "does not spell"),
     "no words": ("# text = a\n1-2 ab", 1, "without words"),
@@ -151,7 +157,8 @@ def test_rows_of_another_width_are_refused(tmp_path, row, reason):
 
 def test_files_that_are_not_utf8_are_refused(tmp_path):
     path = tmp_path / "latin.conllu"
-    path.write_bytes("1\tcafé\t_\tX\t_\t_\t0\troot\t_\t_\n\n".encode("latin-1"))
+    rows = "1\tplain\t_\tX\t_\t_\t0\troot\t_\t_\n\n" * 10_000 + "1\tcafé\t_\tX\t_\t_\t0\troot\t_\t_\n\n"
+    path.write_bytes(rows.encode("latin-1"))
 
-    with pytest.raises(CorpusError, match=r"latin\.conllu is not UTF-8"):
+    with pytest.raises(CorpusError, match=r"latin\.conllu, line 20001: not UTF-8"):
         read(path)

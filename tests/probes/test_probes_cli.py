@@ -77,6 +77,15 @@ def test_what_all_leaves_out_is_said_on_stderr(probe, tmp_path):
     assert err == "coreference is left out: plain.conllu has no coreference (no `Entity=` in MISC).\n"
 
 
+def test_a_hostile_file_name_reaches_the_terminal_as_text(probe, tmp_path):
+    path = write_conllu(tmp_path / "a\x1b[31mb.conllu", PLAIN)
+
+    _, _, err = probe("all", "-c", path)
+
+    assert "\x1b" not in err
+    assert "[31mb.conllu has no coreference" in err
+
+
 REFUSED = {
     "unknown family": (["sintax"], PLAIN, 1, "coreference, positional, syntax"),
     "no coreference": (["coreference", "-c", "{file}"], PLAIN, 1, "run `positional` or `syntax`"),
