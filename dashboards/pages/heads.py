@@ -66,7 +66,7 @@ def _header() -> html.Header:
         [
             html.Div(
                 [
-                    html.Span("attnlens", className="wordmark"),
+                    html.H1("attnlens", className="wordmark"),
                     html.Span("what does this head do, and how do we know?", className="tagline"),
                 ]
             ),

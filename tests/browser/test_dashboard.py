@@ -395,3 +395,21 @@ def test_the_page_fits_its_window(visit, width):
            .every(figure => figure.querySelector(".main-svg").getBoundingClientRect().bottom
                             <= figure.getBoundingClientRect().bottom + 1)"""
     )
+
+
+def test_every_control_and_picture_has_a_name(visit):
+    page = visit()
+    is_drawn(page)
+
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("input, select, textarea, button, a[href], summary, [role=img], img")]
+            .filter((part) => part.getClientRects().length && !part.closest("[aria-hidden=true]"))
+            .filter((part) => ![part.ariaLabel, part.alt, part.title, part.textContent,
+                ...[...(part.labels || [])].map((label) => label.textContent),
+                document.getElementById(part.getAttribute("aria-labelledby"))?.textContent,
+            ].some((name) => (name || "").trim()))
+            .map((part) => part.outerHTML.slice(0, 200))"""
+    )
+
+    assert unnamed == []
+    assert page.locator("h1").count() == 1
