@@ -30,10 +30,10 @@ BREADTH, ENTROPY, DISTANCE = Key("breadth"), Key("entropy"), Key("distance")
 CAUSAL_BREADTH_FROM = 4  # earlier rows see so few keys that any pattern is broad
 
 _PLACES = {
-    FIRST: "first token",
-    SEPARATOR: "separator tokens",
-    PUNCTUATION: "full stops and commas",
-    DELIMITER: "separators, full stops and commas",
+    FIRST: "much of its weight goes to the first token",
+    SEPARATOR: "most of its weight goes to separator tokens",
+    PUNCTUATION: "most of its weight goes to full stops and commas",
+    DELIMITER: "most of its weight goes to separators, full stops and commas",
 }
 
 
@@ -76,7 +76,7 @@ class PositionalProbe:
         """The label of a strong score; labels that depend on two scores are worded where they are decided."""
         if key in _PLACES:
             label = "first-token" if key == FIRST else "delimiter"
-            return Wording(label, f"most of its weight goes to {_PLACES[key]}")
+            return Wording(label, _PLACES[key])
         if key == BREADTH:
             return Wording("broad", "spreads its weight nearly evenly")
         for offset in OFFSETS:
