@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
-__all__ = ["AttentionMap", "Residual", "Visibility"]
+__all__ = ["Visibility"]
 
-AttentionMap: TypeAlias = Float[Tensor, "query key"]
-Residual: TypeAlias = Float[Tensor, "position d_model"]
+# True where the mask lets a query see a key; the rest is "not visible", which is not the same as weight 0.
 Visibility: TypeAlias = Bool[Tensor, "query key"]

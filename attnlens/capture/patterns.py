@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
+
+from attnlens.axes import Visibility
 
 __all__ = ["DensePattern", "LazyPattern", "Pattern"]
 
@@ -17,7 +19,7 @@ class DensePattern:
     """Weights as the family's eager code computed them (exact mode)."""
 
     probabilities: Float[Tensor, "head query key"]
-    seen: Bool[Tensor, "query key"]
+    seen: Visibility
 
     @property
     def n_heads(self) -> int:
@@ -29,7 +31,7 @@ class DensePattern:
         """Bytes held."""
         return self.probabilities.nbytes + self.seen.nbytes
 
-    def visible(self) -> Bool[Tensor, "query key"]:
+    def visible(self) -> Visibility:
         """True where the mask let the query see the key."""
         return self.seen
 
@@ -56,7 +58,7 @@ class LazyPattern:
     query: Float[Tensor, "head query d_head"]
     key: Float[Tensor, "kv_head key d_head"]
     scaling: float
-    mask: Bool[Tensor, "query key"] | None
+    mask: Visibility | None
     causal: bool
 
     @property
@@ -70,14 +72,14 @@ class LazyPattern:
         return self.query.nbytes + self.key.nbytes + (0 if self.mask is None else self.mask.nbytes)
 
     @cached_property
-    def _visible(self) -> Bool[Tensor, "query key"]:
+    def _visible(self) -> Visibility:
         if self.mask is not None:
             return self.mask
         n_queries, n_keys = self.query.shape[1], self.key.shape[1]
         everything = torch.ones(n_queries, n_keys, dtype=torch.bool)
         return everything.tril(n_keys - n_queries) if self.causal else everything
 
-    def visible(self) -> Bool[Tensor, "query key"]:
+    def visible(self) -> Visibility:
         """True where the mask let the query see the key."""
         return self._visible
 

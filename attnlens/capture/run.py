@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from attnlens.axes import Visibility
 from attnlens.capture.patterns import Pattern
 from attnlens.capture.residual import ONCE, PER_LAYER
 from attnlens.capture.tokens import Token, Unit, Word, units_of
@@ -119,7 +120,7 @@ class Capture:
             maps = maps.squeeze(1)
         return maps if at_layer is None else maps.squeeze(0)
 
-    def visible(self, layer: SupportsIndex = 0, *, words: bool = False) -> Bool[Tensor, "query key"]:
+    def visible(self, layer: SupportsIndex = 0, *, words: bool = False) -> Visibility:
         """True where the mask let a query see a key; the rest is "not visible", which is not the same as weight 0.
 
         With `words`, a word sees another if any piece of it sees any piece of the other.

@@ -90,6 +90,7 @@ class Lens:
         """Take `loaded` apart and check it; `attnlens.load` is the usual way here."""
         self.model = loaded.model
         self.tokenizer = loaded.tokenizer
+        self._versions = library_versions()
         self._layers = attention_layers(loaded.model)
         self._wiring = wiring_of(loaded.model)
         self._recorder: type[PatternRecorder] = ExactRecorder if needs_eager(loaded.model) else LazyRecorder
@@ -281,7 +282,6 @@ class Lens:
                 f"{len(recorder.layers)} of {self.anatomy.n_layers} layers reached the capture; open the model again "
                 "if it was changed since."
             )
-        versions = library_versions()
         for row, text in enumerate(texts):
             yield Capture(
                 text=text.text,
@@ -290,7 +290,7 @@ class Lens:
                 anatomy=self.anatomy,
                 mode=mode,
                 settings={"mode": mode, "bos_added": text.bos_added, "points": list(points)},
-                versions=versions,
+                versions=self._versions,
                 patterns=recorder.patterns(row),
                 stream={point: _cut(stream[point], row, lengths[row], point in ONCE) for point in points},
                 logits=_cut([output.logits], row, lengths[row], True) if runs_head else None,
