@@ -25,7 +25,7 @@ __all__ = ["SCHEMA", "open_run", "save_run"]
 SCHEMA = "attnlens.run/1"
 
 
-def save_run(run: Capture, path: str | Path) -> Path:
+def save_run(run: Capture, path: str | Path, *, dtype: torch.dtype | None = None) -> Path:
     """Write `run` to `path`, whole or not at all.
 
     Raises:

@@ -1,160 +1,254 @@
-"""What a forward pass can be sent through: lazy and exact recording, a given pattern in place of the model's, gates."""
+"""What a forward pass can be sent through to keep its attention: lazily, exactly, or with every weight built."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from attnlens.capture.attend import attend_dense, attend_reduced
+from attnlens.capture.calls import AttentionCall, WeightsCall
 from attnlens.capture.patterns import DensePattern, LazyPattern, Pattern
-from attnlens.capture.tap import AttentionCall
-from attnlens.errors import CaptureError, UnsupportedModelError
+from attnlens.capture.scores import Scores
+from attnlens.capture.sites import CROSS, ENCODER, Site
+from attnlens.capture.terms import Terms, own_memory, some_heads
+from attnlens.capture.tiles import Workspace
+from attnlens.errors import UnsupportedModelError
+from attnlens.measures.running import Reducer, WeightTile
 
-__all__ = ["ExactRecorder", "GateRecorder", "LazyRecorder", "PatternRecorder", "ReplayRecorder"]
+__all__ = [
+    "DenseRecorder",
+    "ExactRecorder",
+    "Extents",
+    "LazyRecorder",
+    "PatternRecorder",
+    "ReduceRecorder",
+    "Wanted",
+]
 
-_UNKNOWN_TERMS = ("softcap", "position_bias", "s_aux")
+Rows = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Extents:
+    """Where the real positions of each text of a batch stand; the rest is padding.
+
+    Attributes:
+        own: per text, its positions in the only stack, or in the decoder.
+        source: likewise in the encoder of an encoder-decoder.
+    """
+
+    own: Rows
+    source: Rows = ()
+
+    @classmethod
+    def of_lengths(cls, lengths: Sequence[int]) -> Extents:
+        """Texts padded on the right."""
+        return cls(tuple(slice(0, length) for length in lengths))
+
+    @classmethod
+    def everything(cls, n_rows: int) -> Extents:
+        """Rows without padding, of any length."""
+        return cls((slice(None),) * n_rows, (slice(None),) * n_rows)
+
+    def queries(self, site: Site, row: int) -> slice:
+        """Real queries of the text in `row`."""
+        return self.source[row] if site.stack == ENCODER else self.own[row]
+
+    def keys(self, site: Site, row: int) -> slice:
+        """Real keys of the text in `row`."""
+        return self.source[row] if site.stack in (ENCODER, CROSS) else self.own[row]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which attention to keep: every layer and head, or some.
+
+    Attributes:
+        heads: site -> its heads in order, or None for all of them; None keeps every site.
+    """
+
+    heads: Mapping[Site, tuple[int, ...] | None] | None = None
+
+    def __contains__(self, site: Site) -> bool:
+        return self.heads is None or site in self.heads
+
+    def at(self, site: Site) -> tuple[int, ...] | None:
+        """The heads to keep at `site`; None for all."""
+        return None if self.heads is None else self.heads[site]
+
+
+EVERYTHING = Wanted()
 
 
 class PatternRecorder:
-    """Counts calls, one per layer in order, and cuts each text's pattern out of a padded batch."""
+    """Keeps every wanted site's attention of a batch, and cuts each text's pattern out of it."""
 
     eager = False
 
-    def __init__(self, lengths: Sequence[int]) -> None:
-        """`lengths`: number of real tokens of each text in the batch; padding stands on the right."""
-        self.lengths = tuple(lengths)
-        self.layers: list[list[Pattern]] = []
+    def __init__(self, extents: Extents, wanted: Wanted = EVERYTHING, vectors: Sequence[str] = ()) -> None:
+        """Set up.
+
+        Args:
+            extents: the texts of the batch.
+            wanted: which attention to keep of them.
+            vectors: which of the heads' `q`, `k`, `v` and `z` to keep beside it.
+        """
+        self.extents, self.wanted = extents, wanted
+        self.calls: list[Site] = []
+        self._kept: dict[Site, Scores | tuple[Tensor, Tensor]] = {}
+        self._vectors: dict[str, dict[Site, Tensor]] = {name: {} for name in vectors}
+        self._terms = Terms()
 
     def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
-        """Run the attention and keep the layer's patterns, one per text."""
-        output, weights = self.run(call)
-        self.layers.append([self.keep(call, weights, row, n) for row, n in enumerate(self.lengths)])
+        """Run the attention and keep it if it is wanted."""
+        self.calls.append(call.site)
+        output, weights = self.record(call)
+        if self._vectors and call.site in self.wanted:
+            given = {"q": call.query, "k": call.key, "v": call.value, "z": output.transpose(1, 2)}
+            for name, kept in self._vectors.items():
+                kept[call.site] = own_memory(given[name])
         return output, weights
 
-    def run(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
-        """Compute the output as the mode does."""
-        raise CaptureError("PatternRecorder is a base; use LazyRecorder or ExactRecorder.")
+    def on_weights(self, call: WeightsCall) -> Tensor:
+        """Keep weights that the model built itself, in every mode: there are no queries and keys to keep instead."""
+        self.calls.append(call.site)
+        if call.site in self.wanted:
+            heads = self.wanted.at(call.site)
+            self._kept[call.site] = (own_memory(some_heads(call.weights, heads)), _seen_by_scores(call.scores).cpu())
+        return call.weights
 
-    def keep(self, call: AttentionCall, weights: Tensor | None, row: int, n: int) -> Pattern:
-        """The pattern of the text in `row`, whose first `n` positions are real."""
-        raise CaptureError("PatternRecorder is a base; use LazyRecorder or ExactRecorder.")
+    def record(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
+        """Compute the output as the mode does, and keep what is wanted."""
+        raise UnsupportedModelError("PatternRecorder is a base; use LazyRecorder, DenseRecorder or ExactRecorder.")
 
-    def patterns(self, row: int) -> tuple[Pattern, ...]:
-        """Every layer's pattern of the text in `row`."""
-        return tuple(layer[row] for layer in self.layers)
+    def patterns(self, row: int) -> dict[Site, Pattern]:
+        """Every kept site's pattern of the text in `row`, as views of the batch."""
+        return {site: self._pattern(site, row) for site in sorted(self._kept)}
+
+    def vectors(self) -> Iterator[tuple[str, str, list[Tensor]]]:
+        """Stack, name, and one tensor `[batch head position d_head]` per kept layer."""
+        for name, kept in self._vectors.items():
+            for stack in dict.fromkeys(site.stack for site in sorted(kept)):
+                yield stack, name, [kept[site] for site in sorted(kept) if site.stack == stack]
+
+    def _pattern(self, site: Site, row: int) -> Pattern:
+        kept, heads = self._kept[site], self.wanted.at(site)
+        queries, keys = self.extents.queries(site, row), self.extents.keys(site, row)
+        if isinstance(kept, Scores):
+            return LazyPattern(kept.of(row, queries, keys), heads)
+        weights, seen = kept
+        own = seen[row if seen.shape[0] > 1 else 0, 0, queries, keys]
+        return DensePattern(weights[row, :, queries, keys], own, heads)
 
 
 class LazyRecorder(PatternRecorder):
-    """SDPA runs; queries, keys and the mask are kept, and the values are let go."""
+    """The fast attention runs; queries, keys and the mask are kept, and the values are let go."""
 
-    def __init__(self, lengths: Sequence[int]) -> None:
-        """See `PatternRecorder`."""
-        super().__init__(lengths)
-        self._masks: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    def record(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
+        """SDPA, or the eager code where SDPA cannot compute the scores."""
+        if call.site in self.wanted:
+            self._kept[call.site] = self.scores(call)
+        return call.run_eager() if self.eager else (call.run_fused(), None)
 
-    def run(self, call: AttentionCall) -> tuple[Tensor, None]:
-        """SDPA, after making sure that nothing enters the scores that the recomputation leaves out."""
-        terms = [name for name in _UNKNOWN_TERMS if call.options.get(name) is not None]
-        if terms:
-            raise UnsupportedModelError(
-                f"{type(call.module).__name__} adds {', '.join(terms)} to its scores, which lazy capture does not "
-                "recompute; use mode='exact'."
-            )
-        return call.run_sdpa(), None
+    def scores(self, call: AttentionCall) -> Scores:
+        """What the weights of the wanted heads follow from, on the CPU."""
+        return self._terms.scores(call, self.wanted.at(call.site), own_memory)
 
-    def keep(self, call: AttentionCall, weights: Tensor | None, row: int, n: int) -> LazyPattern:
-        """Copies, since a fused projection's queries are views that would keep the values alive."""
-        return LazyPattern(
-            query=_own(call.query[row, :, :n]),
-            key=_own(call.key[row, :, :n]),
-            scaling=call.scaling,
-            mask=self._mask(call.mask, row, n),
-            causal=call.causal_by_flag,
-        )
 
-    def _mask(self, mask: Tensor | None, row: int, n: int) -> Tensor | None:
-        """The text's own mask, made once for all layers that share the batch's mask object."""
-        if mask is None:
-            return None
-        known = self._masks.get((id(mask), row))
-        if known is None:
-            known = self._masks[id(mask), row] = (mask, _seen(mask, row, n))
-        return known[1]
+class LazyEagerRecorder(LazyRecorder):
+    """Lazy recording for families whose attention SDPA cannot compute (softcap, sinks)."""
+
+    eager = True
+
+
+class DenseRecorder(LazyRecorder):
+    """Weights are built once, in place, and the output is computed from them: nothing is computed twice."""
+
+    def record(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
+        """Our own attention on tiles, which leaves the weights behind."""
+        if call.site not in self.wanted:
+            return super().record(call)
+        scores = self._terms.scores(call, None, lambda tensor: tensor)
+        output, weights = attend_dense(scores, call.value)
+        kept = some_heads(weights, self.wanted.at(call.site)).cpu()
+        self._kept[call.site] = (kept, scores.visible().cpu())
+        return output, None
 
 
 class ExactRecorder(PatternRecorder):
-    """The family's own eager code runs and its weights are kept."""
+    """The family's own eager code runs and its weights are kept, bit by bit."""
 
     eager = True
 
-    def run(self, call: AttentionCall) -> tuple[Tensor, Tensor]:
+    def record(self, call: AttentionCall) -> tuple[Tensor, Tensor]:
         """The eager code."""
-        return call.run_eager()
-
-    def keep(self, call: AttentionCall, weights: Tensor | None, row: int, n: int) -> DensePattern:
-        """The weights of the real positions; the mask tells which cells were hidden."""
-        assert weights is not None
-        probabilities = _own(weights[row, :, :n, :n])
-        if call.mask is None:
-            seen = torch.ones(n, n, dtype=torch.bool)
-            return DensePattern(probabilities, seen.tril() if call.causal_by_flag else seen)
-        return DensePattern(probabilities, _seen(call.mask, row, n))
+        output, weights = call.run_eager()
+        if call.site in self.wanted:
+            seen = self._terms.scores(call, None, lambda tensor: tensor).visible().cpu()
+            self._kept[call.site] = (own_memory(some_heads(weights, self.wanted.at(call.site))), seen)
+        return output, weights
 
 
-class ReplayRecorder:
-    """Puts given patterns in the place of the model's own: the output of layer `l` is `patterns[l] @ value`."""
+class ReduceRecorder(PatternRecorder):
+    """One layer's weights at a time pass by reducers, tile by tile, and are gone."""
 
-    eager = True
+    def __init__(self, extents: Extents, wanted: Wanted, reducers: Sequence[Reducer]) -> None:
+        """`extents`: the texts of the batch; `wanted`: the sites to reduce; `reducers`: what adds them up."""
+        super().__init__(extents, wanted)
+        self._reducers = reducers
+        self._workspace = Workspace()
+        self._keeps: dict[str, tuple[Bool[Tensor, "batch query"] | None, tuple[int, ...]]] = {}
 
-    def __init__(self, patterns: Sequence[Float[Tensor, "batch head query key"]]) -> None:
-        """`patterns`: one per layer, in the order in which the layers run."""
-        self._patterns = list(patterns)
-        self._calls = 0
+    def record(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
+        """Our own attention on tiles, of which each reducer sees every one; SDPA where nobody asked."""
+        if call.site not in self.wanted:
+            return call.run_fused(), None
+        scores = self._terms.scores(call, None, lambda tensor: tensor)
+        keep, starts = self._rows(call.site, scores.shape[2], call.query.device)
+        output = attend_reduced(
+            scores, call.value, self._reducers, call.site, keep=keep, text_starts=starts, workspace=self._workspace
+        )
+        return output, None
 
-    def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
-        """Weigh the values with the given pattern."""
-        pattern = self._patterns[self._calls].to(call.value)
-        self._calls += 1
-        value = call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], dim=1)
-        return (pattern @ value).transpose(1, 2).contiguous(), pattern
+    def on_weights(self, call: WeightsCall) -> Tensor:
+        """The model's own weights of a site are one tile."""
+        self.calls.append(call.site)
+        if call.site in self.wanted:
+            n_batch, n_heads, n_queries, _ = call.weights.shape
+            keep, starts = self._rows(call.site, n_queries, call.weights.device)
+            everything = slice(0, n_batch), slice(0, n_heads), slice(0, n_queries)
+            mask = _seen_by_scores(call.scores)
+            tile = WeightTile(call.site, *everything, n_heads, call.weights, mask=mask, keep=keep, text_starts=starts)
+            for reducer in self._reducers:
+                reducer.add(tile)
+        return call.weights
+
+    def _rows(
+        self, site: Site, n_queries: int, device: torch.device
+    ) -> tuple[Bool[Tensor, "batch query"] | None, tuple[int, ...]]:
+        """Which queries are real, and where each text's keys start."""
+        if site.stack not in self._keeps:
+            rows = range(len(self.extents.own))
+            queries = [self.extents.queries(site, row).indices(n_queries) for row in rows]
+            starts = tuple(self.extents.keys(site, row).start or 0 for row in rows)
+            padded = any((start, stop) != (0, n_queries) for start, stop, _ in queries)
+            places = torch.arange(n_queries, device=device)
+            keep = torch.stack([(places >= start) & (places < stop) for start, stop, _ in queries]) if padded else None
+            self._keeps[site.stack] = keep, starts if any(starts) else ()
+        return self._keeps[site.stack]
 
 
-class GateRecorder:
-    """Scales what each head passes on by a gate: 1 leaves the model as it is, 0 silences the head; differentiable."""
+def _seen_by_scores(scores: Float[Tensor, "batch head query key"]) -> Bool[Tensor, "batch 1 query key"]:
+    """Keys that the model's own code did not hide: their score is not lower than any real one could be.
 
-    eager = False
-
-    def __init__(self, gates: Float[Tensor, "batch layer head"]) -> None:
-        """`gates`: one factor per head, for each row of the batch."""
-        self._gates = gates
-        self._calls = 0
-
-    def on_attention(self, call: AttentionCall) -> tuple[Tensor, None]:
-        """SDPA, then the layer's gates on its output."""
-        gates = self._gates[:, self._calls].to(call.value)
-        self._calls += 1
-        return call.run_sdpa() * gates[:, None, :, None], None
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """A detached copy in memory of its own, on the CPU."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _seen(mask: Tensor, row: int, n: int) -> Tensor:
-    """`[query key]`, True where visible, from a bool (keep) or an additive float mask of the batch.
-
-    Raises:
-        UnsupportedModelError: the mask differs between heads, or adds a bias instead of only hiding keys.
+    Families hide a key with the lowest number of the precision, with -inf, or with -1e4 and below; a real score that far
+    below its row's highest would have a weight of exactly 0 as well.
     """
-    if mask.shape[1] != 1:
-        raise UnsupportedModelError("the model's mask differs between heads (a bias such as ALiBi); not supported yet.")
-    own = mask[row if mask.shape[0] > 1 else 0, 0, :n, :n].detach().cpu()
-    if own.dtype == torch.bool:
-        return own.clone()
-    seen = own > torch.finfo(own.dtype).min / 2
-    if bool(own[seen].any()):
-        raise UnsupportedModelError("the model's mask adds a bias to its scores; not supported yet.")
-    return seen
+    lowest = torch.finfo(scores.dtype).min / 2
+    highest = scores.amax(-1, keepdim=True)
+    seen: Tensor = (scores > lowest) & (scores > highest - 9000)
+    return seen.any(1, keepdim=True)

@@ -15,15 +15,24 @@ from torch import Tensor
 
 from attnlens.axes import Visibility
 from attnlens.capture.patterns import Pattern
-from attnlens.capture.residual import ONCE, PER_LAYER
-from attnlens.capture.tokens import Token, Unit, Word, units_of
-from attnlens.errors import CaptureError, UsageError
+from attnlens.capture.sites import CROSS, DECODER, ENCODER, ONLY, STACKS
+from attnlens.capture.tokens import EncodedText, Token, Unit, Word, units_of
+from attnlens.errors import CaptureError, HeadAddressError, UsageError
 from attnlens.heads import Head
+from attnlens.models.wiring import LAYER_POINTS
+from attnlens.models.wiring import STACK_POINTS as ONCE
 
 if TYPE_CHECKING:
     from attnlens.models.anatomy import Anatomy
 
-__all__ = ["Capture"]
+__all__ = ["HEAD_POINTS", "ONCE", "POINTS", "Capture", "Patterns"]
+
+# Of each head: its queries, keys, values and output, and what it writes into the stream.
+HEAD_POINTS = ("q", "k", "v", "z", "write")
+POINTS = tuple(dict.fromkeys((*ONCE, *LAYER_POINTS, *HEAD_POINTS)))
+
+Patterns = tuple[Pattern | None, ...]
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,16 +40,20 @@ class Capture:
     """A run of one text; everything is on the CPU and detached.
 
     Attributes:
-        text: the text; the two of a pair stand on two lines.
+        text: the text; the two of a pair stand on two lines. The target, in an encoder-decoder.
         tokens: what the model saw, in order.
         words: the words that tokens belong to.
         anatomy: of the model that ran.
         mode: "lazy" (weights recomputed in float32 from queries and keys) or "exact" (as the eager code built them).
         settings: how the run was made, as JSON values.
         versions: of the libraries that made it.
-        patterns: one per layer.
-        stream: residual points that were kept, `[layer position d_model]` (`embed`, `final`: `[position d_model]`).
+        patterns: one per layer, of the only stack or of the decoder; None where a layer was not kept or has no attention.
+        stream: points that were kept, `[layer position d_model]` (`embed`, `final`: `[position d_model]`; those of heads:
+            `[layer head position d_head]`). In an encoder-decoder the stack's letter stands in front: `E.resid_post`.
         logits: `[position vocab]` in the model's dtype; None where there is no language-model head or nobody asked.
+        source: what an encoder-decoder read.
+        encoder, cross: patterns of the encoder, and from the target to the source.
+        n_prompt: how many tokens were given; the rest was generated. None where nothing was generated.
     """
 
     text: str
@@ -50,9 +63,13 @@ class Capture:
     mode: str
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
-    patterns: tuple[Pattern, ...]
+    patterns: Patterns
     stream: Mapping[str, Tensor]
     logits: Float[Tensor, "position vocab"] | None = None
+    source: EncodedText | None = None
+    encoder: Patterns = ()
+    cross: Patterns = ()
+    n_prompt: int | None = None
 
     def __repr__(self) -> str:
         size = (
@@ -62,24 +79,30 @@ class Capture:
 
     @property
     def n_layers(self) -> int:
-        """Number of layers."""
+        """Number of layers of the only stack, or of the decoder."""
         return len(self.patterns)
 
     @property
     def n_heads(self) -> int:
         """Number of query heads per layer."""
-        return self.patterns[0].n_heads
+        return self.anatomy.n_heads
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in tensors."""
+        """Bytes held in tensors; what layers share, such as a mask, counts once per layer."""
         logits = 0 if self.logits is None else self.logits.nbytes
-        return sum(p.nbytes for p in self.patterns) + sum(t.nbytes for t in self.stream.values()) + logits
+        patterns = (pattern for stack in self._stacks.values() for pattern in stack if pattern is not None)
+        return sum(p.nbytes for p in patterns) + sum(t.nbytes for t in self.stream.values()) + logits
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
         """Rows and columns of the word-level maps: one per word that has a token, one per token without a word."""
         return units_of(self.tokens, self.words)
+
+    @cached_property
+    def source_units(self) -> tuple[Unit, ...]:
+        """Likewise for what an encoder-decoder read; empty without a source."""
+        return () if self.source is None else units_of(self.source.tokens, self.source.words)
 
     def attention(
         self,
@@ -87,20 +110,28 @@ class Capture:
         head: SupportsIndex | str | tuple[int, int] | Head | None = None,
         *,
         words: bool = False,
-        queries: slice = slice(None),
-        keys: slice = slice(None),
+        queries: slice = _ALL,
+        keys: slice = _ALL,
         kind: str = "self",
+        stack: str | None = None,
+        out: Tensor | None = None,
     ) -> Float[Tensor, ...]:
         """Attention weights: probabilities in float32 (float64 for a float64 model), each whole row sums to 1.
+
+        Rows of models with sinks sum to less: the rest goes to no token.
 
         Args:
             layer: one layer; None for all.
             head: an index within `layer`, or an address ("L3H1", "3.1", (3, 1), Head) without `layer`; None for all.
+                In an encoder-decoder "EL3H1", "DL3H1" and "XL3H1" name the stack as well.
             words: map pieces to words: the sum over the pieces of the word attended to, the mean over the pieces of the
-                word that attends (Clark et al. 2019, arXiv:1906.04341, section 4.1). Rows and columns are `units`.
+                word that attends (Clark et al. 2019, arXiv:1906.04341, section 4.1). Rows and columns are `units`
+                (of the encoder, and the columns of cross-attention: `source_units`).
             queries: part of the rows.
             keys: part of the columns, cut after the softmax, so that such rows sum to less.
-            kind: "self"; models of this version have no other.
+            kind: "self", or "cross" for what the target attends to in the source.
+            stack: "E", "D" or "X" instead of `kind`; "E" is the only way to the encoder without an address.
+            out: a tensor of the right shape to write to, so that many runs can share one.
 
         Returns:
             `[layer head query key]`, without the axes that were chosen.
@@ -108,105 +139,181 @@ class Capture:
         Raises:
             UsageError: a layer without meaning, or both ways of naming a head at once.
             HeadAddressError: the model has no such head.
-            CaptureError: a kind that the model does not have.
+            CaptureError: a kind that the model does not have, or what was not kept.
         """
-        if kind != "self":
-            raise CaptureError(f"this run holds self-attention only, not {kind!r}.")
-        at_layer, at_head = self._address(layer, head)
-        chosen = range(self.n_layers) if at_layer is None else (at_layer,)
-        heads = slice(None) if at_head is None else slice(at_head, at_head + 1)
-        maps = torch.stack([self._map(self.patterns[at], heads, words, queries, keys) for at in chosen])
+        letter = self._letter(head, kind, stack)
+        at_layer, at_head = self._address(layer, head, letter)
+        chosen = range(len(self._stacks[letter])) if at_layer is None else (at_layer,)
+        maps = [self._map(letter, at, at_head, words, queries, keys) for at in chosen]
+        found = maps[0] if at_layer is not None else torch.stack(maps)
         if at_head is not None:
-            maps = maps.squeeze(1)
-        return maps if at_layer is None else maps.squeeze(0)
+            found = found.squeeze(-3)
+        return found if out is None else out.copy_(found)
 
-    def visible(self, layer: SupportsIndex = 0, *, words: bool = False) -> Visibility:
+    def visible(self, layer: SupportsIndex = 0, *, words: bool = False, stack: str | None = None) -> Visibility:
         """True where the mask let a query see a key; the rest is "not visible", which is not the same as weight 0.
 
         With `words`, a word sees another if any piece of it sees any piece of the other.
         """
-        seen = self.patterns[self._layer(layer)].visible()
+        letter = self._letter(None, "self", stack)
+        seen = self._pattern(letter, self._layer(layer, letter)).visible()
         if not words:
             return seen
-        members = self._membership(torch.float32)
-        return members @ seen.to(torch.float32) @ members.T > 0
+        rows, columns = self._members(letter, torch.float32)
+        return rows @ seen.to(torch.float32) @ columns.T > 0
 
-    def residual(self, point: str, layer: SupportsIndex | None = None) -> Float[Tensor, ...]:
-        """A point of the residual stream in the model's dtype.
+    def residual(
+        self, point: str, layer: SupportsIndex | None = None, *, stack: str | None = None
+    ) -> Float[Tensor, ...]:
+        """A point of the residual stream, or of the heads, in the model's dtype.
 
         Args:
-            point: "embed" and "final" (once per run), or "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post".
-            layer: one layer: `[position d_model]`; None: `[layer position d_model]`.
+            point: "embed" and "final" (once per run), or "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"
+                (with cross-attention also "cross_out", "resid_cross"); of heads "q", "k", "v", "z" and "write".
+            layer: one layer: `[position d_model]`; None: `[layer position d_model]`. Of heads `[head position d_head]`
+                ("write": `[head position d_model]`).
+            stack: "E" for the encoder of an encoder-decoder.
 
         Raises:
             CaptureError: no such point, or it was not kept, or it cannot be proven for this model.
         """
+        letter = self._letter(None, "self", stack)
+        front = f"{letter}." if letter else ""
+        names = {name.removeprefix(front) for name in self.stream if name.startswith(front)}
         if point in ONCE and layer is not None:
             raise UsageError(f"{point!r} exists once per run; leave `layer` out.")
-        if point == "resid_pre" and point not in self.stream and {"embed", "resid_post"} <= self.stream.keys():
-            values = torch.cat([self.stream["embed"][None], self.stream["resid_post"][:-1]])
-        elif point in self.stream:
-            values = self.stream[point]
+        if point == "resid_pre" and point not in names and {"embed", "resid_post"} <= names:
+            values = torch.cat([self.stream[f"{front}embed"][None], self.stream[f"{front}resid_post"][:-1]])
+        elif point in names:
+            values = self.stream[f"{front}{point}"]
         else:
-            raise CaptureError(self._why_no(point))
-        return values if layer is None else values[self._layer(layer)]
+            raise CaptureError(self._why_no(point, letter))
+        if layer is None:
+            return values
+        number = self._layer(layer, letter)
+        kept = self.settings.get("layers")
+        if kept is None or letter not in (ONLY, DECODER):
+            return values[number]
+        if number not in kept:
+            raise CaptureError(f"layer {number} was not kept; capture with layers=({number}, ...).")
+        return values[sorted(kept).index(number)]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write the run to one file (safetensors with a JSON manifest), whole or not at all; `attnlens.open` reads it.
+
+        Args:
+            path: where to.
+            dtype: precision to keep queries and keys in; None keeps the model's.
 
         Raises:
             OutputError: the file cannot be written.
         """
         from attnlens.capture.bundle import save_run
 
-        return save_run(self, path)
+        return save_run(self, path, dtype=dtype)
 
     def _repr_html_(self) -> str:
         from attnlens.report.classic import head_view
 
         return str(head_view(self, html_action="return"))
 
-    def _why_no(self, point: str) -> str:
-        if point not in ONCE + PER_LAYER:
-            return f"{point!r} is no point of the residual stream; expected one of {', '.join(ONCE + PER_LAYER)}."
-        if reason := self.anatomy.absent.get(point):
+    @property
+    def _stacks(self) -> dict[str, Patterns]:
+        if not self.anatomy.is_encoder_decoder:
+            return {ONLY: self.patterns}
+        return {ENCODER: self.encoder, DECODER: self.patterns, CROSS: self.cross}
+
+    def _letter(self, head: object, kind: str, stack: str | None) -> str:
+        """The stack that a call means."""
+        address = Head.parse(head) if head is not None and not isinstance(head, SupportsIndex) else None
+        if kind not in ("self", "cross"):
+            raise CaptureError(f"there is no {kind!r} attention; expected kind='self' or kind='cross'.")
+        named = address.stack if address is not None and address.stack else stack
+        if kind == "cross" and named in (None, DECODER):
+            named = CROSS
+        letter = self.anatomy.main_stack if named is None else named.upper()
+        if letter in self._stacks:
+            return letter
+        if letter not in STACKS:
+            raise UsageError(f"stack {stack!r} does not exist; expected E, D or X.")
+        if letter in (ENCODER, CROSS) or kind == "cross":
+            raise CaptureError(f"this run holds self-attention only: {self.anatomy.model} is a model of one stack.")
+        raise HeadAddressError(f"{self.anatomy.model} is a model of one stack; write L0H0 without {letter!r} in front.")
+
+    def _why_no(self, point: str, letter: str) -> str:
+        if point not in POINTS:
+            return f"{point!r} is no point of the residual stream; expected one of {', '.join(POINTS)}."
+        absent = self.anatomy.stack(letter).absent if self.anatomy.stacks else self.anatomy.absent
+        if reason := absent.get(point):
             return f"{point!r} is not available for this model: {reason}"
         return f"{point!r} was not kept; capture with points=({point!r}, ...)."
 
-    def _layer(self, layer: SupportsIndex) -> int:
-        if not 0 <= (number := index(layer)) < self.n_layers:
-            raise UsageError(f"layer {layer} does not exist: the model has layers 0 to {self.n_layers - 1}.")
+    def _layer(self, layer: SupportsIndex, letter: str) -> int:
+        if not 0 <= (number := index(layer)) < len(self._stacks[letter]):
+            raise UsageError(
+                f"layer {layer} does not exist: the model has layers 0 to {len(self._stacks[letter]) - 1}."
+            )
         return number
 
     def _address(
-        self, layer: SupportsIndex | None, head: SupportsIndex | str | tuple[int, int] | Head | None
+        self, layer: SupportsIndex | None, head: SupportsIndex | str | tuple[int, int] | Head | None, letter: str
     ) -> tuple[int | None, int | None]:
         if head is None:
-            return (None if layer is None else self._layer(layer)), None
+            return (None if layer is None else self._layer(layer, letter)), None
         if isinstance(head, SupportsIndex):
             if layer is None:
                 raise UsageError(f"head={head} needs a layer; write layer=..., head={head} or head='L0H{head}'.")
-            address = Head(self._layer(layer), index(head))
+            address = Head(self._layer(layer, letter), index(head), letter)
         else:
             address = Head.parse(head)
             if layer is not None and index(layer) != address.layer:
                 raise UsageError(f"layer={layer} contradicts head={address}; give one of them.")
-        address = address.within(self.n_layers, self.n_heads)
+        n_heads = self.anatomy.stack(letter).n_heads if self.anatomy.stacks else self.n_heads
+        address = address.within(len(self._stacks[letter]), n_heads)
         return address.layer, address.head
 
-    def _map(
-        self, pattern: Pattern, heads: slice, words: bool, queries: slice, keys: slice
-    ) -> Float[Tensor, "head query key"]:
-        if not words:
-            return pattern.weights(heads, queries)[..., keys]
-        weights = pattern.weights(heads)
-        members = self._membership(weights.dtype)
-        means = members / members.sum(1, keepdim=True)
-        return (means @ weights @ members.T)[:, queries, keys]
+    def _pattern(self, letter: str, layer: int) -> Pattern:
+        pattern = self._stacks[letter][layer]
+        if pattern is not None:
+            return pattern
+        if self.anatomy.stacks and layer not in self.anatomy.stack(letter).attention_layers:
+            raise CaptureError(f"layer {layer} of {self.anatomy.model} has no attention; other layers have.")
+        raise CaptureError(f"the attention of layer {layer} was not kept; capture with layers=({layer}, ...).")
 
-    def _membership(self, dtype: torch.dtype) -> Float[Tensor, "unit token"]:
-        """1 where the token belongs to the unit."""
-        members = torch.zeros(len(self.units), len(self.tokens), dtype=dtype)
-        for row, unit in enumerate(self.units):
-            members[row, list(unit.tokens)] = 1
-        return members
+    def _map(
+        self, letter: str, layer: int, head: int | None, words: bool, queries: slice, keys: slice
+    ) -> Float[Tensor, "head query key"]:
+        pattern = self._pattern(letter, layer)
+        heads = _ALL if head is None else self._held(pattern, layer, head)
+        if head is None and pattern.heads is not None:
+            kept = ", ".join(str(Head(layer, held, letter)) for held in pattern.heads)
+            raise CaptureError(f"layer {layer} keeps {kept} only; ask for one of them by head=.")
+        if not words:
+            return pattern.weights(heads, queries, keys)
+        weights = pattern.weights(heads)
+        rows, columns = self._members(letter, weights.dtype)
+        means = rows / rows.sum(1, keepdim=True)
+        return (means @ weights @ columns.T)[:, queries, keys]
+
+    def _held(self, pattern: Pattern, layer: int, head: int) -> slice:
+        if pattern.heads is not None and head not in pattern.heads:
+            raise CaptureError(f"L{layer}H{head} was not kept; capture with heads=('L{layer}H{head}', ...).")
+        place = head if pattern.heads is None else pattern.heads.index(head)
+        return slice(place, place + 1)
+
+    def _members(
+        self, letter: str, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "row query"], Float[Tensor, "column key"]]:
+        """1 where the token belongs to the unit, for the rows and for the columns of a stack's maps."""
+        own = _membership(self.units, len(self.tokens), dtype)
+        if self.source is None or letter not in (ENCODER, CROSS):
+            return own, own
+        source = _membership(self.source_units, len(self.source.tokens), dtype)
+        return (source if letter == ENCODER else own), source
+
+
+def _membership(units: tuple[Unit, ...], n_tokens: int, dtype: torch.dtype) -> Float[Tensor, "unit token"]:
+    members = torch.zeros(len(units), n_tokens, dtype=dtype)
+    for row, unit in enumerate(units):
+        members[row, list(unit.tokens)] = 1
+    return members

@@ -2,68 +2,75 @@
 
 Both are registered once, under one name. Which recorder they serve is a context variable, so that captures in several
 threads do not mix and a forward outside any capture runs plain SDPA. A model is switched to the tap for the duration of
-a block and switched back by the last block that uses it, after an exception too.
+a block and switched back by the last block that uses it, after an exception too. Models whose attention does not go
+through transformers' interface are listened to by `attnlens.capture.intercept`.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
+from attnlens.capture.calls import AttentionCall, Recorder
+from attnlens.capture.intercept import intercepting
+from attnlens.capture.sites import SiteCounter, Sites
 from attnlens.errors import CaptureError, UnsupportedModelError
 
-__all__ = ["AttentionCall", "Recorder", "needs_eager", "recording"]
+__all__ = ["FUNCTIONS", "INTERFACE", "Tap", "needs_eager", "recording"]
 
 # transformers reads meaning into names that contain "sdpa", "flash", "paged|" or "/": this one has none of them.
 NAME = "attnlens"
+INTERFACE, FUNCTIONS = "interface", "functions"
 
 
 @dataclass(frozen=True)
-class AttentionCall:
-    """What a model's attention module passed to the attention function.
+class Tap:
+    """How one model's attention is reached.
 
     Attributes:
-        module: the attention module.
-        query: `[batch head query d_head]`, after the rotary embedding.
-        key, value: `[batch kv_head key d_head]`, before they are repeated for grouped queries.
-        mask: additive (float) or keep (bool) mask, broadcasts to `[batch head query key]`; None where there is none.
-        options: the other arguments of the call (`scaling`, `dropout`, `softcap`, `s_aux`, ...).
+        model: the model.
+        route: `INTERFACE` (transformers calls our attention function) or `FUNCTIONS` (softmax, SDPA and
+            multi-head attention are intercepted while an attention module runs).
+        sites: what each attention module's calls belong to.
+        configs: where modules look up which attention function to call, each once.
     """
 
-    module: nn.Module
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    mask: Tensor | None
-    options: dict[str, Any]
+    model: nn.Module
+    route: str
+    sites: Sites
+    configs: Sequence[PretrainedConfig] = ()
 
-    @property
-    def scaling(self) -> float:
-        """The factor on the scores, read from the call: a module's own attribute is wrong for OPT and Whisper."""
-        scaling = self.options.get("scaling")
-        return float(self.query.shape[-1] ** -0.5 if scaling is None else scaling)
+    @classmethod
+    def through_interface(cls, model: nn.Module, sites: Sites) -> Tap:
+        """The tap of a model that asks its configs for the attention function."""
+        found = {id(config): config for module in model.modules() if (config := _config(module)) is not None}
+        return cls(model, INTERFACE, sites, tuple(found.values()))
 
-    @property
-    def causal_by_flag(self) -> bool:
-        """True where no mask was built because the kernel is told to hide later keys."""
-        if self.mask is not None or self.query.shape[2] == 1:
-            return False
-        flag = self.options.get("is_causal")
-        return bool(getattr(self.module, "is_causal", True) if flag is None else flag)
+
+@dataclass(frozen=True)
+class _Running:
+    recorder: Recorder
+    counter: SiteCounter
+
+
+_running: ContextVar[_Running | None] = ContextVar("attnlens_running", default=None)
+
+
+@dataclass(frozen=True)
+class _InterfaceCall(AttentionCall):
+    """A call through transformers' interface, which brings the family's own eager code along."""
 
     def run_eager(self) -> tuple[Tensor, Tensor]:
-        """The family's own eager code: output `[batch query head d_head]`, weights `[batch head query key]`."""
         home = sys.modules[type(self.module).__module__]
         eager: Callable[..., tuple[Tensor, Tensor]] | None = getattr(home, "eager_attention_forward", None)
         if eager is None:
@@ -72,24 +79,9 @@ class AttentionCall:
             )
         return eager(self.module, self.query, self.key, self.value, self.mask, **self.options)
 
-    def run_sdpa(self) -> Tensor:
-        """Output of SDPA, `[batch query head d_head]`; no weights are ever built."""
+    def run_fused(self) -> Tensor:
         output, _ = sdpa_attention_forward(self.module, self.query, self.key, self.value, self.mask, **self.options)
         return output
-
-
-@runtime_checkable
-class Recorder(Protocol):
-    """Receives every attention call of one block; `eager` tells which kind of mask it needs."""
-
-    eager: bool
-
-    def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
-        """Compute the output `[batch query head d_head]` (and weights, if built) and keep what is wanted."""
-        ...
-
-
-_recorder: ContextVar[Recorder | None] = ContextVar("attnlens_recorder", default=None)
 
 
 def _attend(
@@ -100,15 +92,17 @@ def _attend(
     attention_mask: Tensor | None,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    call = AttentionCall(module, query, key, value, attention_mask, options)
-    recorder = _recorder.get()
-    return (call.run_sdpa(), None) if recorder is None else recorder.on_attention(call)
+    running = _running.get()
+    if running is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    site = running.counter.next(module)
+    return running.recorder.on_attention(_InterfaceCall(site, module, query, key, value, attention_mask, options))
 
 
 def _mask(*args: Any, **options: Any) -> Tensor | None:
     """Pair the mask with the function: the eager code adds a float mask, SDPA takes a bool mask or none at all."""
-    recorder = _recorder.get()
-    build = eager_mask if recorder is not None and recorder.eager else sdpa_mask
+    running = _running.get()
+    build = eager_mask if running is not None and running.recorder.eager else sdpa_mask
     mask: Tensor | None = build(*args, **options)
     return mask
 
@@ -117,51 +111,63 @@ AttentionInterface.register(NAME, _attend)
 AttentionMaskInterface.register(NAME, _mask)
 
 
-def needs_eager(model: PreTrainedModel) -> bool:
+def needs_eager(model: nn.Module) -> bool:
     """True for families whose attention SDPA cannot compute (softcap, sinks), so that the eager code must run."""
-    return not bool(getattr(model, "_supports_sdpa", False))
-
-
-_switched: WeakKeyDictionary[nn.Module, tuple[int, str]] = WeakKeyDictionary()
-_switching = threading.Lock()
+    return isinstance(model, PreTrainedModel) and not bool(getattr(model, "_supports_sdpa", False))
 
 
 @contextmanager
-def recording(model: PreTrainedModel, recorder: Recorder) -> Iterator[None]:
-    """Send the attention of `model` through `recorder` while the block runs, in this thread only.
+def recording(tap: Tap, recorder: Recorder, counter: SiteCounter | None = None) -> Iterator[None]:
+    """Send the attention of `tap.model` through `recorder` while the block runs, in this thread only.
+
+    Args:
+        tap: where the model is listened to.
+        recorder: what receives its attention.
+        counter: what names the site of each call; None takes the sites of `tap`.
 
     Raises:
-        UnsupportedModelError: the model's attention cannot be replaced.
         CaptureError: the model is in training mode, in which the weights would include dropout.
     """
-    if model.training:
+    if tap.model.training:
         raise CaptureError("the model is in training mode, so its weights include dropout; call model.eval() first.")
-    _switch_on(model)
-    token = _recorder.set(recorder)
+    counter = SiteCounter(tap.sites) if counter is None else counter
+    token = _running.set(_Running(recorder, counter))
+    try:
+        if tap.route == INTERFACE:
+            with _switched_on(tap.configs):
+                yield
+        else:
+            with intercepting(tap.sites.of_module, recorder, counter):
+                yield
+    finally:
+        _running.reset(token)
+
+
+# Config -> how many blocks use it now and what it said before; configs cannot be hashed, so they are known by id.
+_switched: dict[int, tuple[int, str | None, PretrainedConfig]] = {}
+_switching = threading.Lock()
+
+
+def _config(module: nn.Module) -> PretrainedConfig | None:
+    config = getattr(module, "config", None)
+    return config if isinstance(config, PretrainedConfig) else None
+
+
+@contextmanager
+def _switched_on(configs: Sequence[PretrainedConfig]) -> Iterator[None]:
+    """Point `configs` at the tap; the last of several blocks puts back what each said before."""
+    with _switching:
+        for config in configs:
+            users, before, _ = _switched.get(id(config), (0, config._attn_implementation_internal, config))
+            _switched[id(config)] = (users + 1, before, config)
+            config._attn_implementation_internal = NAME
     try:
         yield
     finally:
-        _recorder.reset(token)
-        _switch_off(model)
-
-
-def _switch_on(model: PreTrainedModel) -> None:
-    with _switching:
-        users, before = _switched.get(model, (0, model.config._attn_implementation))
-        if users == 0:
-            if not model._can_set_attn_implementation():
-                raise UnsupportedModelError(
-                    f"{type(model).__name__} computes its attention outside transformers' attention interface, "
-                    "so its weights cannot be captured; see `attnlens models` for the families that can."
-                )
-            model.set_attn_implementation(NAME)
-        _switched[model] = (users + 1, before)
-
-
-def _switch_off(model: PreTrainedModel) -> None:
-    with _switching:
-        users, before = _switched.pop(model)
-        if users > 1:
-            _switched[model] = (users - 1, before)
-        else:
-            model.set_attn_implementation(before)
+        with _switching:
+            for config in configs:
+                users, before, _ = _switched.pop(id(config))
+                if users > 1:
+                    _switched[id(config)] = (users - 1, before, config)
+                else:
+                    config._attn_implementation_internal = before

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import regex
 
-__all__ = ["Token", "Unit", "Word", "find_words", "label_tokens", "printable", "units_of", "word_of"]
+__all__ = ["EncodedText", "Token", "Unit", "Word", "find_words", "label_tokens", "printable", "units_of", "word_of"]
 
 _SHOWN = {"\n": "↵", "\r": "␍", "\t": "⇥", " ": "␣"}
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -53,6 +53,30 @@ class Unit:
     tokens: tuple[int, ...]
     word: int | None
     special: bool
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """One text (or pair) as the model will see it.
+
+    Attributes:
+        text: what spans count characters in; the two texts of a pair stand on two lines.
+        tokens: with labels, spans and words.
+        words: the words that tokens are assigned to.
+        segments: segment of each token, 0 or 1.
+        bos_added: True where a beginning-of-sequence token was put in front because the caller asked for it.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    words: tuple[Word, ...]
+    segments: tuple[int, ...]
+    bos_added: bool
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Vocabulary numbers."""
+        return tuple(token.id for token in self.tokens)
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,7 @@ Where no module sees the sum in between, the two sublayers may have been added t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from attnlens.models.layers import AttentionSite
-from attnlens.models.snapshots import LayerCall, Reading, is_linear, is_norm, modules_of
+from attnlens.models.snapshots import LayerCall, Reading, is_linear, is_norm, modules_of, same_numbers
 
 __all__ = ["Chain", "Step", "find_chains", "keep_chain"]
 
@@ -83,12 +83,12 @@ def _keep_step(step: Step, call: LayerCall, stream: Float[Tensor, "row width"], 
         hit = [reading for reading in seen if _adds_up(call, [stream, _output(call, write)], call.values.get(reading))]
         if not hit:
             continue
-        writes = tuple(w for w in step.writes if _same(_output(call, w), _output(call, write)))
+        writes = tuple(w for w in step.writes if same_numbers(_output(call, w), _output(call, write)))
         if not step.norms:
             return replace(step, writes=writes, streams=() if last else tuple(hit))
         norms = tuple(reading.path for reading in hit)
         target = call.values.get(_END) if last else _output(call, norms[0])
-        norms = tuple(norm for norm in norms if _same(_output(call, norm), target))
+        norms = tuple(norm for norm in norms if same_numbers(_output(call, norm), target))
         if norms:
             return replace(step, writes=writes, norms=norms, streams=() if last else (Reading(norms[0], "output"),))
     return None
@@ -173,7 +173,7 @@ class _Search:
             if norm and is_norm(self._modules[norm]) and output is not None:
                 if not last:
                     yield replace(step, norms=(norm,), streams=(Reading(norm, "output"),))
-                elif _same(output, call.values[_END]):
+                elif same_numbers(output, call.values[_END]):
                     yield replace(step, norms=(norm,))
 
     def _seen(self, parts: list[Float[Tensor, "row width"]], done: int) -> list[Reading]:
@@ -231,9 +231,12 @@ class _Search:
         made_of_start = (
             _output(self._call, reading.path)
             for reading, value in values.items()
-            if reading.side == "input" and reading.path and _same(value, start) and is_norm(self._modules[reading.path])
+            if reading.side == "input"
+            and reading.path
+            and same_numbers(value, start)
+            and is_norm(self._modules[reading.path])
         )
-        return any(_same(given, source) for source in (start, *made_of_start))
+        return any(same_numbers(given, source) for source in (start, *made_of_start))
 
 
 def _linears(layer: nn.Module, call: LayerCall, writes: Sequence[str], among: Iterable[str]) -> tuple[str, ...]:
@@ -244,7 +247,9 @@ def _linears(layer: nn.Module, call: LayerCall, writes: Sequence[str], among: It
     return tuple(
         path
         for path in among
-        if is_linear(modules[path]) and any(_same(_output(call, path), target) for target in targets)
+        if path in modules
+        and is_linear(modules[path])
+        and any(same_numbers(_output(call, path), target) for target in targets)
     )
 
 
@@ -252,7 +257,7 @@ def _equal_classes(call: LayerCall) -> list[list[Reading]]:
     classes: list[list[Reading]] = []
     for reading, value in call.values.items():
         for known in classes:
-            if _same(call.values[known[0]], value):
+            if same_numbers(call.values[known[0]], value):
                 known.append(reading)
                 break
         else:
@@ -264,29 +269,27 @@ def _output(call: LayerCall, path: str) -> Float[Tensor, "row width"] | None:
     return call.values.get(Reading(path, "output"))
 
 
-def _same(one: Float[Tensor, "row width"] | None, other: Float[Tensor, "row width"] | None) -> bool:
-    return one is not None and other is not None and one.shape == other.shape and bool(torch.equal(one, other))
-
-
 def _adds_up(
     call: LayerCall, parts: Sequence[Float[Tensor, "row width"] | None], total: Float[Tensor, "row width"] | None
 ) -> bool:
     """True where `total` is the sum of `parts`, number by number, up to rounding in the model's own precision.
 
     Rounding is at most half a unit in the last place per addition, relative to the terms: hence no tolerance that
-    grows with the largest number of the stream, under which a small write could be anything.
+    grows with the largest number of the stream, under which a small write could be anything. Rows that are not finite
+    (fully masked padding) say nothing, and some row must be.
     """
     known = [part for part in parts if part is not None]
     if total is None or len(known) < len(parts) or any(part.shape != total.shape for part in known):
         return False
     unit = 4 * torch.finfo(call.dtype).eps
-    rows: Callable[[Tensor], Tensor]
-    for rows in (lambda values: values[:1], lambda values: values):  # one row tells most candidates apart
-        target, terms = rows(total), [rows(part) for part in known]
-        size = target.abs() + sum((term.abs() for term in terms), torch.zeros_like(target))
-        if bool(((sum(terms, torch.zeros_like(target)) - target).abs() > unit * size).any()):
+    gap = total
+    for rows in (slice(1), slice(None)):  # one row tells most candidates apart
+        gap, size = -total[rows], total[rows].abs()
+        for part in known:
+            gap, size = gap + part[rows], size + part[rows].abs()
+        if bool((gap.abs() > unit * size).any()):
             return False
-    return True
+    return bool(gap.isfinite().all(-1).any())
 
 
 def _related(path: str, other: str) -> bool:

@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attnlens.capture.recorders import GateRecorder
-from attnlens.capture.tap import recording
+from attnlens.capture.replacements import GateRecorder
+from attnlens.capture.tap import needs_eager, recording
 from attnlens.capture.tokens import printable
 from attnlens.errors import CaptureError, UsageError
 from attnlens.measures.attribution import HeadAttribution, attribute_to_gates
-from attnlens.models.encode import EncodedText, pad
-from attnlens.models.selfcheck import without_cache
+from attnlens.models.inputs import Batch
+from attnlens.models.made_up import without_cache
+from attnlens.models.opening import Opened
 
 __all__ = ["explain_logit"]
 
 
 def explain_logit(
-    model: PreTrainedModel,
+    opened: Opened,
     tokenizer: PreTrainedTokenizerBase,
-    text: EncodedText,
-    heads: tuple[int, int],
+    batch: Batch,
     target: str | None,
     against: str | None,
     position: int,
@@ -29,21 +29,23 @@ def explain_logit(
 ) -> HeadAttribution:
     """Integrated gradients over head gates of the logit of `target` (minus that of `against`) at `position`.
 
-    `Lens.attribute_heads` tells what the arguments mean; `heads` is (number of layers, heads per layer).
+    `Lens.attribute_heads` tells what the arguments mean; `batch` holds one text.
 
     Raises:
         CaptureError: the model has no language-model head.
         UsageError: a position outside the text, or a target that is not one token.
     """
-    if model.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
+    model, anatomy, text = opened.tap.model, opened.anatomy, batch.texts[0]
+    assert text is not None
+    heads = (anatomy.n_layers, anatomy.n_heads)
+    if not isinstance(model, PreTrainedModel) or model.get_output_embeddings() is None:  # type: ignore[no-untyped-call]
         raise CaptureError(f"{type(model).__name__} has no language-model head, so there is no logit to explain.")
     if not -len(text.tokens) <= position < len(text.tokens):
         raise UsageError(f"position {position} is outside the {len(text.tokens)} tokens of the text.")
-    batch = pad(model, [text], tokenizer.pad_token_id or 0)
 
     def logits(gates: Tensor) -> Tensor:
-        rows = {name: values.expand(gates.shape[0], -1) for name, values in batch.items()}
-        with recording(model, GateRecorder(gates)):
+        rows = {name: values.expand(gates.shape[0], -1) for name, values in batch.arguments.items()}
+        with recording(opened.tap, GateRecorder(gates, needs_eager(model), anatomy.main_stack)):
             output: Tensor = model(**rows, **without_cache(model)).logits[:, position]
         return output
 

@@ -1,46 +1,17 @@
-"""Text to token ids with spans and words, and lists of them to one right-padded batch."""
+"""Text to token ids with spans and words."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from attnlens.capture.tokens import Token, Word, find_words, label_tokens, printable
+from attnlens.capture.tokens import EncodedText, Word, find_words, label_tokens, printable
 from attnlens.errors import TextError, UnsupportedModelError, UsageError
 
-__all__ = ["EncodedText", "encode", "pad"]
+__all__ = ["Text", "encode"]
 
 Text = str | tuple[str, str]
-
-
-@dataclass(frozen=True)
-class EncodedText:
-    """One text (or pair) as the model will see it.
-
-    Attributes:
-        text: what spans count characters in; the two texts of a pair stand on two lines.
-        tokens: with labels, spans and words.
-        words: the words that tokens are assigned to.
-        segments: segment of each token, 0 or 1.
-        bos_added: True where a beginning-of-sequence token was put in front because the caller asked for it.
-    """
-
-    text: str
-    tokens: tuple[Token, ...]
-    words: tuple[Word, ...]
-    segments: tuple[int, ...]
-    bos_added: bool
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """Vocabulary numbers."""
-        return tuple(token.id for token in self.tokens)
 
 
 def encode(
@@ -49,6 +20,7 @@ def encode(
     *,
     bos: bool | None = None,
     word_spans: Sequence[tuple[int, int]] | None = None,
+    target: bool = False,
 ) -> EncodedText:
     """Tokenize `text` with its template of special tokens.
 
@@ -57,6 +29,7 @@ def encode(
         text: a text, or a pair.
         bos: True puts the beginning-of-sequence token in front where the tokenizer has one and did not.
         word_spans: the caller's words as characters of `text`, instead of the plain rule.
+        target: `text` is what an encoder-decoder writes; some tokenizers spell it in another language's pieces.
 
     Raises:
         TextError: nothing but white space.
@@ -72,9 +45,9 @@ def encode(
         )
     whole = first if second is None else f"{first}\n{second}"
     words = find_words(whole) if word_spans is None else _words_at(whole, word_spans)
+    given = {"text_target": first} if target else {"text": first, "text_pair": second}
     encoding = tokenizer(
-        first,
-        second,
+        **given,
         return_offsets_mapping=True,
         return_special_tokens_mask=True,
         return_attention_mask=False,
@@ -106,22 +79,3 @@ def _words_at(text: str, spans: Sequence[tuple[int, int]]) -> tuple[Word, ...]:
                 f"word_spans has ({start}, {end}), which is not inside the text of {len(text)} characters."
             )
     return tuple(Word(printable(text[start:end]), (start, end)) for start, end in spans)
-
-
-def pad(model: PreTrainedModel, texts: Sequence[EncodedText], pad_id: int) -> dict[str, Tensor]:
-    """One batch for `model`, padded on the right, so that learned positions need no correction.
-
-    Returns:
-        `input_ids`, `attention_mask` and, where the model takes them, `token_type_ids`; each `[batch position]`, on the
-        model's device.
-    """
-    length = max(len(text.tokens) for text in texts)
-    columns: Mapping[str, Any] = {
-        "input_ids": [list(text.ids) + [pad_id] * (length - len(text.ids)) for text in texts],
-        "attention_mask": [[1] * len(text.ids) + [0] * (length - len(text.ids)) for text in texts],
-        "token_type_ids": [list(text.segments) + [0] * (length - len(text.ids)) for text in texts],
-    }
-    taken = inspect.signature(model.forward).parameters
-    takes_types = "token_type_ids" in taken and getattr(model.config, "type_vocab_size", 0) > 1
-    names = [name for name in columns if name != "token_type_ids" or takes_types]
-    return {name: torch.tensor(columns[name], device=model.device) for name in names}

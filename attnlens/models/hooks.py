@@ -5,12 +5,13 @@ Hooks belong to the model, which other threads may run at the same time; a conte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 __all__ = ["Listener", "first_tensor", "listening"]
 
@@ -55,13 +56,26 @@ class Listener:
         self._hooks.callback(module.register_forward_hook(after).remove)
 
 
+class _Unfused(TorchFunctionMode):
+    """Changes nothing; while such a mode is active, torch's encoder packs no padded batch into a nested tensor."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
-def listening() -> Iterator[Listener]:
+def listening(layers: Sequence[nn.Module] = ()) -> Iterator[Listener]:
     """A listener for the forwards of this context while the block runs; its hooks go when the block ends, errors too.
 
-    Blocks may be nested: both listen. A new thread hears nothing until it opens a block of its own.
+    Blocks may be nested: both listen. A new thread hears nothing until it opens a block of its own. If torch's own
+    encoder layers are among `layers`, the fused path of their encoder is left for this thread and block, since it hands
+    them tensors without a position axis.
     """
     with ExitStack() as hooks:
+        if any(isinstance(layer, nn.TransformerEncoderLayer) for layer in layers):
+            hooks.enter_context(_Unfused())
         listener = Listener(hooks)
         before = _open.set(_open.get() | {id(listener)})
         hooks.callback(_open.reset, before)

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnlens._version import __version__
-from attnlens.capture.recorders import ExactRecorder, LazyRecorder, PatternRecorder
-from attnlens.capture.residual import ONCE, PER_LAYER, recording_residuals
+from attnlens.capture.recorders import Wanted
 from attnlens.capture.run import Capture
-from attnlens.capture.tap import needs_eager, recording
-from attnlens.errors import CaptureError, TextError, UnsupportedModelError, UsageError
+from attnlens.capture.sites import Site
+from attnlens.errors import CaptureError, TextError, UsageError
+from attnlens.heads import Head
 from attnlens.measures.attribution import HeadAttribution
+from attnlens.measures.running import Reducer, head_summary
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.contributions import explain_logit
-from attnlens.models.encode import EncodedText, Text, encode, pad
-from attnlens.models.families import attention_layers, longest_text, position_scheme, vocabulary_size, wiring_of
+from attnlens.models.encode import Text, encode
+from attnlens.models.families import Family
+from attnlens.models.inputs import Batch
 from attnlens.models.loading import LoadedModel, load_pretrained
-from attnlens.models.selfcheck import check_model, without_cache
+from attnlens.models.memory import MemoryEstimate, Request, available_bytes, longest_that_fits, parse_bytes
+from attnlens.models.opening import open_model
+from attnlens.models.reader import Reader
+from attnlens.models.running import Plan, check_points, reduce_batch, run_batch
 
 __all__ = ["Lens", "load"]
 
-_RECORDERS: dict[str, type[PatternRecorder]] = {"lazy": LazyRecorder, "exact": ExactRecorder}
 _DEFAULT_POINTS = ("embed", "resid_post", "final")
-# How many batches of texts are sorted by length together: less padding, the same order outside.
-_SORTED_BATCHES = 8
+_MODES = ("lazy", "exact")
+# Share of the memory that is free which a run may plan with, where the caller sets no limit.
+_SHARE = 0.8
+# Below this nobody has to be asked how much is free.
+_UNCHECKED_BYTES = 64 << 20
 
 Progress = Callable[[int, int], None]
 
@@ -38,10 +45,14 @@ Progress = Callable[[int, int], None]
 def load(
     name: str | None = None,
     *,
-    model: PreTrainedModel | None = None,
+    model: nn.Module | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    device_map: Any = None,
+    quantization_config: Any = None,
+    family: Family | None = None,
+    example: Any = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> Lens:
@@ -49,10 +60,15 @@ def load(
 
     Args:
         name: `attnlens/tiny-bert` and the like, a local folder, or a hub id.
-        model: your own model instead of a name; it is put into evaluation mode.
-        tokenizer: the fast tokenizer of `model`.
+        model: your own model instead of a name, of transformers or any module that attends; it is put into evaluation
+            mode.
+        tokenizer: the fast tokenizer of `model`; without it only tensors can be captured (`inputs=`).
         device: where to run ("cpu", "cuda", "mps"); None leaves the model where loading puts it.
         dtype: precision of the weights; None keeps the checkpoint's.
+        device_map, quantization_config: handed to transformers, which places or quantises the model while loading.
+        family: an adapter for a model that attnlens cannot find its way in by itself.
+        example: what to call `model` with while it is checked, where that cannot be guessed: a mapping of arguments,
+            or a lone positional one, for two rows of at least eight positions.
         allow_pickle: load pickled weights (with torch's `weights_only`) where there are no safetensors.
         trust_remote_code: run code that the checkpoint brings along.
 
@@ -66,15 +82,18 @@ def load(
         raise UsageError("give either a model's name or model=..., tokenizer=....")
     if name is not None:
         loaded = load_pretrained(
-            name, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-        )
-        return Lens(loaded)
-    if tokenizer is None:
+            name, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
+            device_map=device_map, quantization_config=quantization_config,
+        )  # fmt: skip
+        return Lens(loaded, family=family, example=example)
+    if tokenizer is None and isinstance(model, PreTrainedModel) and model.main_input_name == "input_ids":
         raise UsageError("model=... needs tokenizer=... as well.")
     assert model is not None
-    moved: Any = model if device is None else model.to(device)  # type: ignore[arg-type]
-    label = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
-    return Lens(LoadedModel(label, moved.eval(), tokenizer, None, getattr(model.config, "_commit_hash", None)))
+    moved: Any = model if device is None else model.to(device)
+    config = getattr(model, "config", None)
+    label = str(getattr(config, "_name_or_path", "") or type(model).__name__)
+    loaded = LoadedModel(label, moved.eval(), tokenizer, None, getattr(config, "_commit_hash", None))
+    return Lens(loaded, family=family, example=example)
 
 
 class Lens:
@@ -82,19 +101,18 @@ class Lens:
 
     Attributes:
         anatomy: sizes, wiring and self-check figures.
-        model: the transformers model, in evaluation mode, unchanged.
-        tokenizer: its tokenizer.
+        model: the model, in evaluation mode, unchanged.
+        tokenizer: its tokenizer; None where there is none.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, *, family: Family | None = None, example: Any = None) -> None:
         """Take `loaded` apart and check it; `attnlens.load` is the usual way here."""
-        self.model = loaded.model
-        self.tokenizer = loaded.tokenizer
+        self.model: Any = loaded.model
+        self.tokenizer: Any = loaded.tokenizer
         self._versions = library_versions()
-        self._layers = attention_layers(loaded.model)
-        self._wiring = wiring_of(loaded.model)
-        self._recorder: type[PatternRecorder] = ExactRecorder if needs_eager(loaded.model) else LazyRecorder
-        self.anatomy = self._examine(loaded)
+        self._opened = open_model(loaded, family, example)
+        self.anatomy: Anatomy = self._opened.anatomy
+        self._reader = Reader(self.model, self.tokenizer, self.anatomy)
 
     def __repr__(self) -> str:
         a = self.anatomy
@@ -102,77 +120,172 @@ class Lens:
 
     def capture(
         self,
-        text: Text,
+        text: Text | None = None,
         *,
+        source: str | None = None,
+        target: str | None = None,
+        inputs: Any = None,
         mode: str | None = None,
+        weights: bool = False,
+        layers: Iterable[int] | None = None,
+        heads: Iterable[object] | None = None,
         points: Sequence[str] = _DEFAULT_POINTS,
+        logits: bool = True,
         bos: bool | None = None,
         word_spans: Sequence[tuple[int, int]] | None = None,
+        max_memory: int | str | None = None,
     ) -> Capture:
         """Run one text, or a pair, and keep what its heads attend to.
 
         Args:
             text: the text; a pair `(a, b)` runs as two segments.
+            source, target: what an encoder-decoder reads, and what it writes.
+            inputs: tensors to call the model with instead of a text: a mapping of arguments, or a lone positional one
+                (pixels, sound, ids of one row); `target` may go with it.
             mode: "lazy" keeps queries and keys and recomputes weights on demand (SDPA runs); "exact" runs the family's
                 eager code and keeps its weights. None takes lazy where the family allows it.
-            points: residual points to keep, out of `embed resid_pre attn_out resid_mid mlp_out resid_post final`.
+            weights: build every weight while the model runs, in one pass, for callers that will read them all anyway.
+            layers: the layers to keep; None for all.
+            heads: the heads to keep ("L3H1", ...), of the layers that they name; None for all.
+            points: points to keep, of the residual stream `embed resid_pre attn_out resid_mid mlp_out resid_post final`
+                (with cross-attention also `cross_out resid_cross`), of the heads `q k v z write`, of the MLP `mlp_act`,
+                of mixed experts `router_logits router_weights router_experts`; `anatomy.residual_points` lists them.
+            logits: keep logits; without them the language-model head is not run.
             bos: True puts the beginning-of-sequence token in front where the tokenizer has one and does not by itself.
             word_spans: the caller's words, as characters of `text`.
+            max_memory: bytes ("2G") that the run may take above the model; None takes 80 % of what is free now.
 
         Raises:
-            TextError: an empty text, or one beyond the model's context.
-            UsageError, CaptureError: an unknown mode or point.
+            TextError: an empty text, one beyond the model's context, or one that takes more than `max_memory`.
+            UsageError, CaptureError: an unknown mode, layer, head or point.
         """
-        encoded = encode(self.tokenizer, text, bos=bos, word_spans=word_spans)
-        return next(iter(self._run([encoded], self._mode(mode), points, logits=True)))
+        if inputs is None:
+            batch = self._reader.batch([self._reader.item(text, source, target, bos, word_spans)])
+        elif text is None and source is None:
+            batch = self._reader.tensors(inputs, target)
+        else:
+            raise UsageError("give either a text (source=, target=) or inputs=..., not both.")
+        if len(batch.texts) != 1:
+            raise UsageError(f"inputs has {len(batch.texts)} rows; expected one, or use lens.captures(inputs=...).")
+        plan = self._plan(mode, weights, layers, heads, points, logits)
+        self._check_memory(batch, plan, max_memory)
+        return next(run_batch(self._opened, batch, plan, self._versions))
 
     def captures(
         self,
-        texts: Sequence[str],
+        texts: Sequence[Text] | None = None,
         *,
+        inputs: Any = None,
         batch_size: int = 16,
         word_spans: Sequence[Sequence[tuple[int, int]]] | None = None,
         mode: str | None = None,
+        weights: bool = False,
+        layers: Iterable[int] | None = None,
+        heads: Iterable[object] | None = None,
         points: Sequence[str] = (),
         bos: bool | None = None,
         logits: bool = False,
+        max_memory: int | str | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Capture]:
         """Run many texts in padded batches of similar length; runs come in the order of `texts`, padding cut away.
 
         Args:
-            texts: the texts.
+            texts: the texts; pairs `(source, target)` for an encoder-decoder.
+            inputs: one batch of tensors instead, padded on either side; its rows come out as runs.
             batch_size: texts per forward pass.
             word_spans: per text, the caller's words.
-            mode: as in `capture`.
-            points: as in `capture`.
-            bos: as in `capture`.
+            mode, weights, layers, heads, points, bos, max_memory: as in `capture`.
             logits: keep logits; without them the language-model head is not run.
             progress: called with (texts done, texts in all) after each batch.
 
         Raises:
             As `capture`; the message of a text's error tells which text it is.
         """
-        if batch_size < 1:
-            raise UsageError(f"batch_size is {batch_size}; expected at least 1.")
-        if word_spans is not None and len(word_spans) != len(texts):
-            raise UsageError(f"word_spans has {len(word_spans)} entries for {len(texts)} texts; expected one each.")
-        chosen = self._mode(mode)
-        window = batch_size * _SORTED_BATCHES
+        plan = self._plan(mode, weights, layers, heads, points, logits)
+        if inputs is not None:
+            batch = self._reader.tensors(inputs)
+            self._check_memory(batch, plan, max_memory)
+            yield from run_batch(self._opened, batch, plan, self._versions)
+            return
+        if texts is None:
+            raise UsageError("give texts, or inputs=....")
         done = 0
-        for start in range(0, len(texts), window):
-            encoded = [
-                self._encode_nth(i, texts[i], bos, None if word_spans is None else word_spans[i])
-                for i in range(start, min(start + window, len(texts)))
-            ]
-            order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].tokens))
+        for items in self._reader.windows(texts, batch_size, word_spans, bos):
             runs: dict[int, Capture] = {}
-            for batch in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
-                runs.update(zip(batch, self._run([encoded[i] for i in batch], chosen, points, logits), strict=True))
-                done += len(batch)
+            for numbers, batch in self._reader.by_length(items, batch_size):
+                self._check_memory(batch, plan, max_memory)
+                runs.update(zip(numbers, run_batch(self._opened, batch, plan, self._versions), strict=True))
+                done += len(numbers)
                 if progress is not None:
                     progress(done, len(texts))
-            yield from (runs.pop(i) for i in range(len(encoded)))
+            yield from (runs.pop(i) for i in range(len(items)))
+
+    def reduce(
+        self,
+        texts: Sequence[Text] | None = None,
+        *reducers: Reducer,
+        inputs: Any = None,
+        batch_size: int = 16,
+        layers: Iterable[int] | None = None,
+        bos: bool | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Reducer, ...]:
+        """Let the weights of many texts pass by reducers, layer by layer, and keep nothing but their sums.
+
+        Args:
+            texts: the texts; pairs `(source, target)` for an encoder-decoder.
+            reducers: what adds the weights up; `attnlens.measures.running.head_summary()` (entropy, distance, weight on
+                the previous and on the first token, of every head) where there is none.
+            inputs: one batch of tensors instead of texts.
+            batch_size: texts per forward pass.
+            layers: the layers to reduce; None for all.
+            bos: as in `capture`.
+            progress: called with (texts done, texts in all) after each batch.
+
+        Returns:
+            The reducers, for `value()`; their sites are `attnlens.capture.sites.Site`.
+
+        Raises:
+            As `captures`.
+        """
+        chosen = reducers or (head_summary(),)
+        wanted = self._plan(None, False, layers, None, (), False).wanted
+        if inputs is not None:
+            reduce_batch(self._opened, self._reader.tensors(inputs), chosen, wanted)
+            return chosen
+        if texts is None:
+            raise UsageError("give texts, or inputs=....")
+        done = 0
+        for items in self._reader.windows(texts, batch_size, None, bos):
+            for numbers, batch in self._reader.by_length(items, batch_size):
+                reduce_batch(self._opened, batch, chosen, wanted)
+                done += len(numbers)
+                if progress is not None:
+                    progress(done, len(texts))
+        return chosen
+
+    def estimate(
+        self,
+        n_tokens: int,
+        *,
+        n_source: int = 0,
+        mode: str | None = None,
+        weights: bool = False,
+        points: Sequence[str] = _DEFAULT_POINTS,
+        logits: bool = True,
+        batch_size: int = 1,
+    ) -> MemoryEstimate:
+        """Bytes that a run of `n_tokens` will keep, and the most that it needs while it runs, above the model.
+
+        Args:
+            n_tokens: tokens of each text.
+            n_source: tokens of what an encoder-decoder reads.
+            mode, weights, points, logits: as in `capture`.
+            batch_size: texts per forward pass.
+        """
+        plan = self._plan(mode, weights, None, None, points, logits)
+        return MemoryEstimate.of(self.anatomy, n_tokens, self._request(plan, batch_size), self._itemsize, n_source)
 
     def attribute_heads(
         self,
@@ -196,10 +309,8 @@ class Lens:
             CaptureError: the model has no language-model head.
             UsageError: a position outside the text, or a target that is not one token.
         """
-        encoded = encode(self.tokenizer, text)
-        self._check_length(encoded)
-        heads = (self.anatomy.n_layers, self.anatomy.n_heads)
-        return explain_logit(self.model, self.tokenizer, encoded, heads, target, against, position, steps)
+        batch = self._reader.batch([self._reader.item(text, None, None, None, None)])
+        return explain_logit(self._opened, self.tokenizer, batch, target, against, position, steps)
 
     def n_tokens(self, text: Text, *, bos: bool | None = None) -> int:
         """How many tokens `text` becomes, special ones included."""
@@ -220,117 +331,107 @@ class Lens:
 
         return load_plugin("attnlens.engines", "local")(self, family, corpus, **options)
 
-    def _encode_nth(
-        self, index: int, text: str, bos: bool | None, spans: Sequence[tuple[int, int]] | None
-    ) -> EncodedText:
-        try:
-            encoded = encode(self.tokenizer, text, bos=bos, word_spans=spans)
-            self._check_length(encoded)
-        except TextError as error:
-            raise TextError(f"text {index + 1}: {error}") from error
-        return encoded
-
-    def _mode(self, mode: str | None) -> str:
-        """The mode to run in, proven possible.
+    def _plan(
+        self,
+        mode: str | None,
+        weights: bool,
+        layers: Iterable[int] | None,
+        heads: Iterable[object] | None,
+        points: Sequence[str],
+        logits: bool,
+    ) -> Plan:
+        """What a run keeps, proven possible.
 
         Raises:
-            UsageError: no such mode.
-            CaptureError: lazy, for a family whose scores need more than queries, keys and a mask.
+            UsageError: no such mode, layer or point.
+            HeadAddressError: no such head.
+            CaptureError: lazy, for a family that builds its weights itself; a point that the model does not give.
         """
-        if mode is None:
-            return next(name for name, recorder in _RECORDERS.items() if recorder is self._recorder)
-        if mode not in _RECORDERS:
-            raise UsageError(f"mode {mode!r} does not exist; expected one of {', '.join(_RECORDERS)}.")
-        if mode == "lazy" and self._recorder is not LazyRecorder:
+        recorders = self._opened.recorders
+        chosen = next(name for name in _MODES if name in recorders) if mode is None else mode
+        if chosen not in _MODES:
+            raise UsageError(f"mode {mode!r} does not exist; expected one of {', '.join(_MODES)}.")
+        if chosen not in recorders:
             raise CaptureError(
-                f"{self.anatomy.architecture} runs in mode='exact' only, since SDPA cannot compute its attention."
+                f"{self.anatomy.architecture} runs in mode='exact' only, since it builds its weights with code of its "
+                "own and hands over no queries and keys."
             )
-        return mode
+        if weights and chosen == "lazy":
+            chosen = "dense"
+        check_points(self.anatomy, points)
+        kept = None if layers is None else self._layers(layers)
+        wanted = Wanted() if heads is None and kept is None else self._wanted(kept, heads)
+        if heads is not None:
+            kept = tuple(sorted({site.layer for site in wanted.heads or ()}))
+        return Plan(chosen, wanted, kept, tuple(points), logits)
 
-    def _check_length(self, encoded: EncodedText) -> None:
-        limit = self.anatomy.max_length
-        if limit is not None and len(encoded.tokens) > limit:
-            raise TextError(
-                f"the text has {len(encoded.tokens)} tokens, {self.anatomy.model} takes at most {limit}; "
-                "shorten it or split it."
-            )
-        vocabulary = self.anatomy.vocab_size
-        if beyond := [token for token in encoded.tokens if token.id >= vocabulary]:
-            raise UnsupportedModelError(
-                f"the tokenizer does not fit the model: token {beyond[0].label!r} has id {beyond[0].id}, "
-                f"the model knows 0 to {vocabulary - 1}; load them from the same folder."
-            )
+    def _layers(self, layers: Iterable[int]) -> tuple[int, ...]:
+        n_layers = max(stack.n_layers for stack in self.anatomy.stacks)
+        kept = tuple(sorted({int(layer) for layer in layers}))
+        if not kept or kept[0] < 0 or kept[-1] >= n_layers:
+            raise UsageError(f"layers={list(kept)} is not within the model's layers, 0 to {n_layers - 1}.")
+        return kept
 
-    def _run(self, texts: Sequence[EncodedText], mode: str, points: Sequence[str], logits: bool) -> Iterator[Capture]:
-        """One forward pass over a batch, cut into one run per text."""
-        for text in texts:
-            self._check_length(text)
-        self._check_points(points)
-        lengths = [len(text.tokens) for text in texts]
-        recorder = _RECORDERS[mode](lengths)
-        batch = pad(self.model, texts, self.tokenizer.pad_token_id or 0)
-        runs_head = logits and self.model.get_output_embeddings() is not None  # type: ignore[no-untyped-call]
-        entry = self.model if runs_head else self.model.base_model
-        with (
-            torch.no_grad(),
-            recording_residuals(self.model, self._layers, self._wiring, points) as stream,
-            recording(self.model, recorder),
-        ):
-            output = entry(**batch, **without_cache(self.model))
-        if len(recorder.layers) != self.anatomy.n_layers:
-            raise CaptureError(
-                f"{len(recorder.layers)} of {self.anatomy.n_layers} layers reached the capture; open the model again "
-                "if it was changed since."
-            )
-        for row, text in enumerate(texts):
-            yield Capture(
-                text=text.text,
-                tokens=text.tokens,
-                words=text.words,
-                anatomy=self.anatomy,
-                mode=mode,
-                settings={"mode": mode, "bos_added": text.bos_added, "points": list(points)},
-                versions=self._versions,
-                patterns=recorder.patterns(row),
-                stream={point: _cut(stream[point], row, lengths[row], point in ONCE) for point in points},
-                logits=_cut([output.logits], row, lengths[row], True) if runs_head else None,
-            )
+    def _wanted(self, layers: tuple[int, ...] | None, heads: Iterable[object] | None) -> Wanted:
+        if heads is None:
+            sites = [Site(stack.letter, at) for stack in self.anatomy.stacks for at in stack.attention_layers]
+            return Wanted({site: None for site in sites if layers is None or site.layer in layers})
+        chosen: dict[Site, list[int]] = {}
+        for given in heads:
+            head = Head.parse(given)
+            letter = head.stack or self.anatomy.main_stack
+            stack = self.anatomy.stack(letter)
+            head = head.within(stack.n_layers, stack.n_heads)
+            if layers is None or head.layer in layers:
+                chosen.setdefault(Site(letter, head.layer), []).append(head.head)
+        if not chosen:
+            raise UsageError("heads names no head of the layers asked for.")
+        return Wanted({site: tuple(sorted(set(numbers))) for site, numbers in chosen.items()})
 
-    def _check_points(self, points: Sequence[str]) -> None:
-        for point in points:
-            if point not in ONCE + PER_LAYER:
-                raise UsageError(
-                    f"{point!r} is no point of the residual stream; expected some of {', '.join(ONCE + PER_LAYER)}."
-                )
-            if reason := self.anatomy.absent.get(point):
-                raise CaptureError(f"{point!r} is not available for {self.anatomy.model}: {reason}.")
+    @property
+    def _itemsize(self) -> int:
+        return int(getattr(torch, self.anatomy.dtype).itemsize)
 
-    def _examine(self, loaded: LoadedModel) -> Anatomy:
-        """Run the self-check and gather sizes, measured where they can be."""
-        model, config = loaded.model, loaded.model.config.get_text_config()
-        findings = check_model(model, self._layers, self._wiring, self._recorder)
-        n_heads = int(config.num_attention_heads)
-        return Anatomy(
-            model=loaded.name,
-            family=config.model_type,
-            architecture=type(model).__name__,
-            causal=findings.causal,
-            n_layers=len(self._layers),
-            n_heads=n_heads,
-            n_kv_heads=int(getattr(config, "num_key_value_heads", None) or n_heads),
-            d_model=int(config.hidden_size),
-            d_head=int(getattr(config, "head_dim", None) or config.hidden_size // n_heads),
-            vocab_size=vocabulary_size(model),
-            max_length=longest_text(model),
-            position=position_scheme(model),
-            n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-            dtype=str(model.dtype).removeprefix("torch."),
-            weights_sha256=loaded.weights_sha256,
-            revision=loaded.revision,
-            backend=str(config._attn_implementation),
-            residual_points=(ONCE[0], *findings.proven, ONCE[1]),
-            absent=findings.absent,
-            self_check=findings.self_check,
+    def _request(self, plan: Plan, n_texts: int) -> Request:
+        return Request(plan.mode != "lazy", self._shares(plan), plan.points, plan.logits, n_texts)
+
+    def _shares(self, plan: Plan) -> dict[str, float] | None:
+        """The share of each stack's heads that is kept."""
+        if plan.wanted.heads is None:
+            return None
+        shares = {}
+        for stack in self.anatomy.stacks:
+            kept = [heads for site, heads in plan.wanted.heads.items() if site.stack == stack.letter]
+            n_kept = sum(stack.n_heads if heads is None else len(heads) for heads in kept)
+            shares[stack.letter] = n_kept / (stack.n_heads * len(stack.attention_layers))
+        return shares
+
+    def _check_memory(self, batch: Batch, plan: Plan, max_memory: int | str | None) -> None:
+        """Refuse a run that would not fit, with the length that would.
+
+        Raises:
+            TextError: the run takes more than `max_memory`, or than the system has left.
+        """
+        n_tokens, n_source = (
+            max((len(t.tokens) for t in side if t), default=0) for side in (batch.texts, batch.sources)
+        )
+        request = self._request(plan, len(batch.texts))
+
+        def peak(n: int) -> int:
+            return MemoryEstimate.of(self.anatomy, n, request, self._itemsize, n_source).peak
+
+        needed = peak(n_tokens)
+        if max_memory is None and needed < _UNCHECKED_BYTES:
+            return
+        free = available_bytes() if max_memory is None else None
+        limit = parse_bytes(max_memory) if max_memory is not None else None if free is None else int(_SHARE * free)
+        if limit is None or needed <= limit:
+            return
+        fits = longest_that_fits(peak, limit, n_tokens)
+        how = "" if plan.mode == "lazy" else ", take mode='lazy'" * ("lazy" in self._opened.recorders)
+        raise TextError(
+            f"{n_tokens} tokens would take about {needed / 2**20:,.0f} MiB, and {limit / 2**20:,.0f} MiB are allowed; "
+            f"about {fits} tokens would fit. Shorten the text, keep fewer layers or heads{how}, or raise max_memory."
         )
 
 
@@ -342,9 +443,3 @@ def library_versions() -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": version("transformers"),
     }
-
-
-def _cut(values: Sequence[Tensor], row: int, length: int, once: bool) -> Tensor:
-    """The real positions of one text out of a batch: `[position width]`, or `[layer position width]` unless `once`."""
-    own = torch.stack([layer[row, :length] for layer in values]).cpu()
-    return own[0] if once else own

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 import transformers
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as hf_logging
@@ -37,8 +37,8 @@ class LoadedModel:
     """A model in evaluation mode with its tokenizer, and where the weights came from."""
 
     name: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase | None
     weights_sha256: str | None
     revision: str | None
 
@@ -50,6 +50,8 @@ def load_pretrained(
     dtype: torch.dtype | str | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    device_map: Any = None,
+    quantization_config: Any = None,
 ) -> LoadedModel:
     """Load an embedded model (`attnlens/...`), a local folder or a hub id.
 
@@ -66,6 +68,10 @@ def load_pretrained(
         _check_folder(name, folder, allow_pickle)
     config = _config(name, folder, trust_remote_code)
     options: dict[str, Any] = {} if dtype is None else {"dtype": _dtype(dtype)}
+    if device_map is not None:
+        options["device_map"] = device_map
+    if quantization_config is not None:
+        options["quantization_config"] = quantization_config
     try:
         with _quiet():
             model, report = _model_class(config).from_pretrained(
@@ -154,10 +160,6 @@ def _config(name: str, folder: Path | None, trust_remote_code: bool) -> Pretrain
             ) from error
         raise UnsupportedModelError(f"{printable(name)} cannot be loaded: {_first_line(error)}.") from error
     assert isinstance(config, PretrainedConfig)
-    if config.is_encoder_decoder:
-        raise UnsupportedModelError(
-            f"{printable(name)} is an encoder-decoder ({config.model_type}); this version opens models of one stack."
-        )
     return config
 
 

@@ -50,7 +50,7 @@ def recording_points(stack: LayerStack, wiring: Wiring, points: Sequence[str]) -
     """
     _require(wiring, points)
     kept: Points = {point: [] for point in points}
-    with listening() as listener:
+    with listening(stack.layers) as listener:
         keep = _Keeper(kept, stack, wiring)
         if wiring.flat.intersection(points):
             listener.on_input(stack.layers[wiring.order[0]], keep.note_shape)

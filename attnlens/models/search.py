@@ -13,7 +13,7 @@ from torch.nn import functional
 from attnlens.models.chains import Chain, Step, find_chains, keep_chain
 from attnlens.models.hooks import Listener, listening
 from attnlens.models.layers import AttentionKind, AttentionSite, LayerStack, attention_sites
-from attnlens.models.snapshots import Held, LayerCall, Reading, is_norm, watch_layers
+from attnlens.models.snapshots import Held, LayerCall, Reading, is_norm, same_numbers, watch_layers
 from attnlens.models.wiring import ROUTER_POINTS, STREAM_WRITES, Layout, Wiring
 
 __all__ = ["HeadOutputs", "find_wiring"]
@@ -74,7 +74,7 @@ def find_wiring(
         attending: the modules that attend, where they are known better than by their class names.
     """
     watched = _Watched([_sites(layer, attending) for layer in stack.layers])
-    with listening() as listener:
+    with listening(stack.layers) as listener:
         watch_layers(listener, stack, lambda call: _compare(stack, watched, call))
         _watch_final_norm(listener, stack, watched)
         _watch_routers(listener, stack, watched)
@@ -119,8 +119,7 @@ def _watch_final_norm(listener: Listener, stack: LayerStack, watched: _Watched) 
 
     def given(path: str) -> Callable[[Tensor | None], None]:
         def receive(tensor: Tensor | None) -> None:
-            last = watched.last
-            if tensor is not None and last is not None and tensor.shape == last.shape and torch.equal(tensor, last):
+            if same_numbers(tensor, watched.last):
                 watched.final_norms[path] = len(watched.order)
 
         return receive
@@ -175,7 +174,6 @@ def _describe(stack: LayerStack, watched: _Watched, outputs: HeadOutputs) -> Wir
     router = _router(stack, watched, absent)
     _add_activation(stack, chain, router, readings, absent)
     final = [path for path, calls in watched.final_norms.items() if calls == len(watched.order)]
-    points = {point: [held.get(reading) for held in watched.held] for point, reading in readings.items()}
     return Wiring(
         layout=_layout(stack, chain),
         order=tuple(watched.order),
@@ -185,9 +183,17 @@ def _describe(stack: LayerStack, watched: _Watched, outputs: HeadOutputs) -> Wir
         router=router,
         final_norm=final[-1] if final else None,
         flat=frozenset(point for point, reading in readings.items() if reading in watched.flat),
-        copies=frozenset(point for point, kept in points.items() if any(one and one.must_be_copied for one in kept)),
+        copies=_copies(readings, watched),
         absent=absent,
     )
+
+
+def _copies(readings: Mapping[str, Reading], watched: _Watched) -> frozenset[str]:
+    """Points of which a reference would not stay what it was; the stream's ends share the layers' tensors."""
+    calls = [(point, held.get(reading)) for point, reading in readings.items() for held in watched.held]
+    copied = {point for point, held in calls if held is not None and held.must_be_copied}
+    ends = {"resid_pre": "embed", "resid_post": "final"}
+    return frozenset(copied | {end for point, end in ends.items() if point in copied})
 
 
 def _add_step(readings: dict[str, Reading], norms: dict[str, str], step: Step) -> None:
@@ -244,6 +250,8 @@ def _projections(
         proven = [path for path in candidates if _takes(stack, watched, step, path, known)]
         if proven:
             found[kind] = proven[0]
+        elif candidates and known is None:
+            absent[point] = f"{candidates[0]} is used without being called, and only the heads' outputs could prove it"
         elif candidates:
             absent[point] = f"what {candidates[0]} is given is not what the heads put out"
         else:
@@ -281,8 +289,10 @@ def _takes(stack: LayerStack, watched: _Watched, step: Step, path: str, known: S
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    unit = torch.finfo(other.dtype).eps
-    return bool((one.detach() - other.detach()).abs().max() <= 64 * unit * other.detach().abs().max())
+    gap, known = (one.detach() - other.detach()).abs(), other.detach().isfinite()
+    if not bool(known.any()):
+        return False
+    return bool(gap[known].max() <= 64 * torch.finfo(other.dtype).eps * other.detach()[known].abs().max())
 
 
 def _router(stack: LayerStack, watched: _Watched, absent: dict[str, str]) -> str | None:

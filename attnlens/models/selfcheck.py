@@ -1,161 +1,160 @@
 """The proof, on opening a model, that what is captured is what the model computes.
 
 Two made-up texts of different length run through the model as it came and through the tap. The captured pattern, put in
-the place of the model's own attention, must give the model's own output; a changed pattern must change it, layer by
-layer; and the points of the residual stream must add up as the family's wiring says.
+the place of the model's own attention, must give the model's own output; and a changed pattern must change it, site by
+site. The points of the residual stream have a proof of their own, in `attnlens.models.wiring`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from attnlens.capture.recorders import LazyRecorder, PatternRecorder, ReplayRecorder
-from attnlens.capture.residual import PER_LAYER, recording_residuals
-from attnlens.capture.tap import recording
-from attnlens.errors import SelfCheckError, UnsupportedModelError
-from attnlens.models.anatomy import Check, SelfCheck
-from attnlens.models.families import Wiring, vocabulary_size
+from attnlens.capture.recorders import PatternRecorder
+from attnlens.capture.replacements import ReplayRecorder
+from attnlens.capture.sites import Site
+from attnlens.capture.tap import Tap, recording
+from attnlens.errors import SelfCheckError
+from attnlens.models.anatomy import Check
+from attnlens.models.made_up import MadeUp, output_of
 
-__all__ = ["Findings", "check_model", "output_of", "without_cache"]
+__all__ = ["Proof", "check_attention", "relative_gap", "tolerance_of"]
 
-_LENGTHS = (12, 8)
 # Largest relative difference allowed between two ways of computing the same output, by the weights' precision.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
+Patterns = Mapping[Site, Float[Tensor, "batch head query key"]]
+
 
 @dataclass(frozen=True)
-class Findings:
+class Proof:
     """What the check learned beside its verdict.
 
     Attributes:
-        self_check: the figures, all passed.
-        causal: no query saw a later key in any layer.
-        proven: residual points of `PER_LAYER` whose sums hold.
-        absent: points that cannot be given -> why.
+        checks: the figures, all passed.
+        causal: site -> no query saw a later key.
+        sums_to_one: every row of every pattern does; False for models with sinks.
     """
 
-    self_check: SelfCheck
-    causal: bool
-    proven: tuple[str, ...]
-    absent: dict[str, str]
+    checks: tuple[Check, ...]
+    causal: Mapping[Site, bool]
+    sums_to_one: bool
 
 
-def check_model(
-    model: PreTrainedModel,
-    layers: Sequence[nn.Module],
-    wiring: Wiring | None,
-    recorder: type[PatternRecorder] = LazyRecorder,
-) -> Findings:
+def check_attention(
+    tap: Tap, batch: MadeUp, record: Callable[[], PatternRecorder], tolerance: float | None = None
+) -> Proof:
     """Run the check.
+
+    Args:
+        tap: where the model is listened to.
+        batch: what it is run on.
+        record: makes the recorder that captures will use.
+        tolerance: largest relative difference allowed; None takes the usual one of the model's precision.
 
     Raises:
         SelfCheckError: a figure is out of its limit; the message names it.
-        UnsupportedModelError: the attention never reaches the tap.
     """
-    batch = _made_up_batch(model)
-    tolerance = _TOLERANCE.get(model.dtype, 8e-2)
+    limit = tolerance_of(tap.model) if tolerance is None else tolerance
     with torch.no_grad():
-        own = output_of(model, batch)
-        tapped = recorder(_LENGTHS)
-        with recording(model, tapped):
-            output_of(model, batch)
-        _require(_finite(own), model)
-        _require(_calls(tapped, layers), model)
-        patterns, seen = _batched(tapped)
-        replayed = _gap(_replay(model, batch, patterns), own)
+        own = output_of(tap.model, batch)
+        _require(_finite(own), tap.model)
+        recorder = record()
+        with recording(tap, recorder):
+            tapped = output_of(tap.model, batch)
+        _require(_calls(recorder, tap), tap.model)
+        patterns, seen = _batched(recorder, batch)
+        replayed = relative_gap(_replay(tap, batch, patterns), own)
         checks = [
             _finite(own),
-            _calls(tapped, layers),
-            _row_sums(tapped, tolerance),
-            _replay_check(replayed, tolerance),
-            _alteration(model, batch, patterns, replayed),
+            _calls(recorder, tap),
+            _tapped_check(relative_gap(tapped, own), limit),
+            _row_sums(patterns, seen, limit, _has_sinks(patterns, limit)),
+            _replay_check(replayed, limit),
+            _alteration(tap, batch, patterns, replayed),
         ]
-        for check in checks:
-            _require(check, model)
-        sums, absent = _residual_sums(model, batch, layers, wiring, tolerance)
-    causal = all(not bool(visible.triu(1).any()) for visible in seen)
-    proven = ("resid_pre", "resid_post") if absent else PER_LAYER
-    return Findings(SelfCheck((*checks, *sums)), causal, proven, absent)
+    for check in checks:
+        _require(check, tap.model)
+    causal = {site: not bool(visible.triu(1).any()) for site, visible in seen.items()}
+    return Proof(tuple(checks), causal, not _has_sinks(patterns, limit))
 
 
-def output_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> Float[Tensor, "position width"]:
-    """Logits (last hidden states where there is no head) of the real positions of a padded batch, one after another."""
-    output = model(**batch, **without_cache(model))
-    values: Tensor = output.logits if getattr(output, "logits", None) is not None else output.last_hidden_state
-    return values[batch["attention_mask"].bool()] if values.ndim == 3 else values
+def tolerance_of(model: nn.Module) -> float:
+    """Largest relative difference between two ways of computing the same output, in the precision of `model`."""
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return max((_TOLERANCE.get(dtype, 8e-2) for dtype in dtypes), default=1e-4)
 
 
-def without_cache(model: PreTrainedModel) -> dict[str, bool]:
-    """The argument that keeps a decoder from building a key-value cache, where the family knows it."""
-    return {"use_cache": False} if getattr(model.config, "use_cache", None) is not None else {}
-
-
-def _made_up_batch(model: PreTrainedModel) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocabulary_size(model), (2, _LENGTHS[0]), generator=generator)
-    keep = torch.arange(_LENGTHS[0])[None] < torch.tensor(_LENGTHS)[:, None]
-    return {"input_ids": ids.to(model.device), "attention_mask": keep.long().to(model.device)}
-
-
-def _require(check: Check, model: PreTrainedModel) -> None:
-    if check.passed:
-        return
-    if check.name == "calls" and check.value == 0:
-        raise UnsupportedModelError(
-            f"{type(model).__name__} computes its attention outside transformers' attention interface, "
-            "so its weights cannot be captured; see `attnlens models` for the families that can."
-        )
-    raise SelfCheckError(
-        f"self-check failed for {type(model).__name__}: {check.name} is {check.value:.3g}, limit {check.limit:.3g} "
-        f"({check.meaning}); attnlens shows nothing that it cannot prove."
-    )
-
-
-def _finite(own: Tensor) -> Check:
-    share = float(own.isfinite().double().mean())
-    return Check("finite", share, 1.0, share == 1.0, "share of the model's own output that is a finite number (all)")
-
-
-def _calls(tapped: PatternRecorder, layers: Sequence[nn.Module]) -> Check:
-    calls, expected = float(len(tapped.layers)), float(len(layers))
-    return Check("calls", calls, expected, calls == expected, "attention calls captured, one per layer (exactly)")
-
-
-def _row_sums(tapped: PatternRecorder, tolerance: float) -> Check:
-    gaps = [float((p.weights().sum(-1) - 1).abs().max()) for layer in tapped.layers for p in layer]
-    limit = max(tolerance / 10, 1e-9)
-    return Check("row_sums", max(gaps), limit, max(gaps) <= limit, "largest distance of a row's sum from 1 (at most)")
-
-
-def _batched(tapped: PatternRecorder) -> tuple[list[Tensor], list[Tensor]]:
-    """Per layer: the patterns of both texts in one zero-padded `[batch head query key]`, and who sees whom."""
-    longest = max(_LENGTHS)
-    patterns, seen = [], []
-    for layer in tapped.layers:
-        weights = [pattern.weights() for pattern in layer]
-        whole = weights[0].new_zeros(len(layer), layer[0].n_heads, longest, longest)
-        for row, own in enumerate(weights):
-            whole[row, :, : own.shape[1], : own.shape[2]] = own
-        patterns.append(whole)
-        seen.append(layer[0].visible())
-    return patterns, seen
-
-
-def _replay(model: PreTrainedModel, batch: dict[str, Tensor], patterns: Sequence[Tensor]) -> Tensor:
-    with recording(model, ReplayRecorder(patterns)):
-        return output_of(model, batch)
-
-
-def _gap(one: Tensor, other: Tensor) -> float:
+def relative_gap(one: Tensor, other: Tensor) -> float:
     """Largest difference relative to the largest value."""
     scale = other.abs().max().clamp_min(torch.finfo(other.dtype).tiny)
     return float(((one - other).abs().max() / scale).double())
+
+
+def _require(check: Check, model: nn.Module) -> None:
+    if not check.passed:
+        raise SelfCheckError(
+            f"self-check failed for {type(model).__name__}: {check.name} is {check.value:.3g}, limit {check.limit:.3g} "
+            f"({check.meaning}); attnlens shows nothing that it cannot prove."
+        )
+
+
+def _finite(own: Tensor) -> Check:
+    finite = bool(own.isfinite().all())
+    return Check("finite", float(finite), 1.0, finite, "the model's own output holds finite numbers only (1 = yes)")
+
+
+def _calls(recorder: PatternRecorder, tap: Tap) -> Check:
+    calls, expected = len(recorder.patterns(0)), len(tap.sites)
+    meaning = "sites whose attention reached the capture (exactly)"
+    return Check("calls", float(calls), float(expected), calls == expected, meaning)
+
+
+def _tapped_check(gap: float, limit: float) -> Check:
+    meaning = "largest relative change of the output while the capture listens (at most)"
+    return Check("listening", gap, limit, gap <= limit, meaning)
+
+
+def _batched(recorder: PatternRecorder, batch: MadeUp) -> tuple[dict[Site, Tensor], dict[Site, Tensor]]:
+    """Each site's weights for the whole batch, zero where there is padding, and what the first text sees."""
+    rows = range(len(batch.extents.own))
+    texts = [recorder.patterns(row) for row in rows]
+    patterns: dict[Site, Tensor] = {}
+    for site, first in texts[0].items():
+        own = [text[site].weights() for text in texts]
+        n_queries, n_keys = (max(weights.shape[axis] for weights in own) for axis in (1, 2))
+        whole = own[0].new_zeros(len(own), first.n_heads, n_queries, n_keys)
+        for row, weights in zip(rows, own, strict=True):
+            whole[row, :, : weights.shape[1], : weights.shape[2]] = weights
+        patterns[site] = whole
+    return patterns, {site: pattern.visible() for site, pattern in texts[0].items()}
+
+
+def _has_sinks(patterns: Patterns, limit: float) -> bool:
+    """Whether some row keeps a part of its attention to itself, so that it sums to less than 1."""
+    return any(bool((weights[0].sum(-1) < 1 - 10 * limit).any()) for weights in patterns.values())
+
+
+def _row_sums(patterns: Patterns, seen: Mapping[Site, Tensor], limit: float, sinks: bool) -> Check:
+    """Rows of the first text, which is not padded; with sinks a row sums to less, but never to more."""
+    worst = 0.0
+    for site, weights in patterns.items():
+        visible: Bool[Tensor, query] = seen[site].any(-1)
+        excess = weights[0][:, visible].double().sum(-1) - 1
+        worst = max(worst, float((excess if sinks else excess.abs()).max()))
+    meaning = "largest difference between 1 and the sum of a row of weights (at most)"
+    if sinks:
+        meaning = "largest excess over 1 of the sum of a row of weights; the rest goes to a sink (at most)"
+    return Check("row_sums", worst, limit, worst <= limit, meaning)
+
+
+def _replay(tap: Tap, batch: MadeUp, patterns: Patterns) -> Tensor:
+    with recording(tap, ReplayRecorder(patterns)):
+        return output_of(tap.model, batch)
 
 
 def _replay_check(replayed: float, tolerance: float) -> Check:
@@ -163,44 +162,14 @@ def _replay_check(replayed: float, tolerance: float) -> Check:
     return Check("replay", replayed, tolerance, replayed <= tolerance, meaning)
 
 
-def _alteration(model: PreTrainedModel, batch: dict[str, Tensor], patterns: Sequence[Tensor], replayed: float) -> Check:
-    """Let every query of one layer look at the first key alone; the layer with the smallest effect counts."""
-    own = _replay(model, batch, patterns)
+def _alteration(tap: Tap, batch: MadeUp, patterns: Patterns, replayed: float) -> Check:
+    """Let every query of one site look at the first key alone; the site with the smallest effect counts."""
+    own = _replay(tap, batch, patterns)
     effects = []
-    for layer in range(len(patterns)):
-        first_only = torch.zeros_like(patterns[layer])
+    for site, weights in patterns.items():
+        first_only = torch.zeros_like(weights)
         first_only[..., 0] = 1
-        changed = [*patterns[:layer], first_only, *patterns[layer + 1 :]]
-        effects.append(_gap(_replay(model, batch, changed), own))
+        effects.append(relative_gap(_replay(tap, batch, {**patterns, site: first_only}), own))
     limit = max(3 * replayed, 1e-7)
-    meaning = "smallest relative change of the output when one layer's pattern is replaced by another (at least)"
+    meaning = "smallest relative change of the output when one site's pattern is replaced by another (at least)"
     return Check("alteration", min(effects), limit, min(effects) >= limit, meaning)
-
-
-def _residual_sums(
-    model: PreTrainedModel,
-    batch: dict[str, Tensor],
-    layers: Sequence[nn.Module],
-    wiring: Wiring | None,
-    tolerance: float,
-) -> tuple[list[Check], dict[str, str]]:
-    """The sums of the wiring, worst layer; a family whose sums are unknown or wrong loses the points, not the model."""
-    inner = ("attn_out", "resid_mid", "mlp_out")
-    if wiring is None:
-        reason = f"the wiring of {model.config.model_type} blocks is not known to this version"
-        return [], dict.fromkeys(inner, reason)
-    with recording_residuals(model, layers, wiring, PER_LAYER) as stream:
-        output_of(model, batch)
-    gaps = [wiring.gaps(layer, {p: stream[p][i] for p in PER_LAYER}) for i, layer in enumerate(layers)]
-    checks = []
-    for point in ("resid_mid", "resid_post"):
-        worst = max(gap[point] for gap in gaps)
-        meaning = f"largest relative difference between {point} and the sum of what was written into it (at most)"
-        checks.append(Check(point, worst, tolerance, worst <= tolerance, meaning))
-    failed = [check for check in checks if not check.passed]
-    if failed:
-        reason = (
-            f"{failed[0].name} differs from its sum by {failed[0].value:.3g}, so the wiring is not the expected one"
-        )
-        return [], dict.fromkeys(inner, reason)
-    return checks, {}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attnlens.models.hooks import Listener
 from attnlens.models.layers import LayerStack
 
-__all__ = ["Held", "LayerCall", "Reading", "Side", "is_linear", "is_norm", "modules_of", "watch_layers"]
+__all__ = ["Held", "LayerCall", "Reading", "Side", "is_linear", "is_norm", "modules_of", "same_numbers", "watch_layers"]
 
 Side = Literal["input", "output"]
 
@@ -80,8 +80,8 @@ class LayerCall:
             self.ran[reading.path] = self.ran.get(reading.path, 0) + 1
         if tensor is None or tensor.is_nested or not tensor.is_floating_point() or not self._has_rows(tensor):
             return
-        rows = tensor.detach().reshape(-1, tensor.shape[-1]).cpu().to(torch.float64, copy=True)
-        self.values[reading] = rows.nan_to_num_()
+        rows = tensor.detach().reshape(-1, tensor.shape[-1]).cpu()
+        self.values[reading] = rows.to(torch.float64, copy=True)
         self.held[reading] = Held(tensor, None if tensor.is_inference() else tensor._version)
 
     def finish(self) -> None:
@@ -128,6 +128,13 @@ def watch_layers(listener: Listener, stack: LayerStack, finished: Callable[[Laye
                 listener.on_input(module, read(index, Reading(path, "input")))
                 listener.on_output(module, read(index, Reading(path, "output")))
         listener.on_output(layer, end)
+
+
+def same_numbers(one: Tensor | None, other: Tensor | None) -> bool:
+    """Equal in shape and in every number; NaN, which fully masked padding can be, equals NaN."""
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return torch.equal(one, other) or bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def is_norm(module: nn.Module) -> bool:

@@ -76,6 +76,8 @@ class Wiring:
     def gaps(self, layer: nn.Module, points: Mapping[str, Tensor]) -> dict[str, float]:
         """Largest difference between each point of the stream and the sum that it should be, relative to its largest.
 
+        Numbers that are not finite, as fully masked padding can be, are left out; without any other the gap is NaN.
+
         Args:
             layer: the layer whose points these are.
             points: the points of one call, each `[batch position d_model]`: `resid_pre`, `resid_post`, and what
@@ -97,5 +99,8 @@ class Wiring:
 
 
 def _relative_gap(one: Tensor, other: Tensor) -> float:
-    scale = other.abs().max().clamp_min(torch.finfo(other.dtype).tiny)
-    return float(((one - other).abs().max() / scale).double())
+    known = one.isfinite() & other.isfinite()
+    if not bool(known.any()):
+        return float("nan")
+    scale = other[known].abs().max().clamp_min(torch.finfo(other.dtype).tiny)
+    return float(((one - other)[known].abs().max() / scale).double())

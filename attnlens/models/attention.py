@@ -1,0 +1,184 @@
+"""Finds out, by running a model once, which of its modules attend, in what order, and how they can be listened to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attnlens.capture.calls import AttentionCall, WeightsCall
+from attnlens.capture.intercept import intercepting
+from attnlens.capture.sites import CROSS, DECODER, ENCODER, ONLY, Site, SiteCounter, Sites
+from attnlens.capture.tap import FUNCTIONS, INTERFACE, Tap, needs_eager, recording
+from attnlens.errors import UnsupportedModelError
+from attnlens.models.families import Family
+from attnlens.models.layers import LayerStack
+from attnlens.models.made_up import MadeUp
+
+__all__ = ["AttentionSizes", "Found", "find_attention"]
+
+
+@dataclass(frozen=True)
+class AttentionSizes:
+    """One site's sizes, as its call showed them; `n_kv_heads` and `d_head` are None where only weights were seen."""
+
+    n_heads: int
+    n_kv_heads: int | None
+    d_head: int | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a model attends.
+
+    Attributes:
+        tap: where to listen.
+        sizes: of every site.
+        route: "interface", "softmax", "sdpa" or "multi-head", for people.
+    """
+
+    tap: Tap
+    sizes: dict[Site, AttentionSizes]
+    route: str
+
+
+def find_attention(
+    model: nn.Module, stacks: Sequence[LayerStack], batch: MadeUp, family: Family | None = None
+) -> Found:
+    """Run `model` on `batch` and find the modules that attend.
+
+    Args:
+        model: in evaluation mode.
+        stacks: its stacks of layers.
+        batch: what to run it on.
+        family: an adapter that names the modules, where there is one.
+
+    Raises:
+        UnsupportedModelError: no attention could be reached.
+    """
+    routes = [FUNCTIONS]
+    if family is None and isinstance(model, PreTrainedModel) and model._can_set_attn_implementation():
+        routes = [INTERFACE, FUNCTIONS]
+    for route in routes:
+        listener = _Listener(needs_eager(model))
+        with torch.no_grad(), _listening(model, route, listener, stacks, family):
+            batch.call(model)
+        if listener.calls:
+            return _found(model, route, listener, stacks)
+    raise UnsupportedModelError(
+        f"no attention of {type(model).__name__} could be reached: it calls neither transformers' attention interface "
+        "nor PyTorch's softmax, SDPA or multi-head attention (a fused kernel of its own never builds weights). "
+        'Load it with attn_implementation="eager", or describe it in an adapter (entry point attnlens.families).'
+    )
+
+
+@dataclass
+class _Listener:
+    """Notes every attention call and lets the model go on as it would."""
+
+    eager: bool
+    calls: list[tuple[nn.Module, AttentionSizes, tuple[int, int], str]] = field(default_factory=list)
+
+    def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
+        sizes = AttentionSizes(call.query.shape[1], call.key.shape[1], call.query.shape[-1])
+        self.calls.append((call.module, sizes, (call.query.shape[2], call.key.shape[2]), type(call).__name__))
+        return call.run_eager() if self.eager else (call.run_fused(), None)
+
+    def on_weights(self, call: WeightsCall) -> Tensor:
+        _, n_heads, n_queries, n_keys = call.weights.shape
+        if _named_attention(call.module) or n_queries == n_keys:
+            self.calls.append((call.module, AttentionSizes(n_heads, None, None), (n_queries, n_keys), "softmax"))
+        return call.weights
+
+
+class _AnyModule(SiteCounter):
+    """Accepts every module, since the sites are what is being looked for; counts how often each module runs."""
+
+    def __init__(self) -> None:
+        super().__init__(Sites())
+
+    def next(self, module: nn.Module) -> Site:
+        return Site(ONLY, 0)
+
+
+@contextmanager
+def _listening(
+    model: nn.Module, route: str, listener: _Listener, stacks: Sequence[LayerStack], family: Family | None
+) -> Iterator[None]:
+    if route == INTERFACE:
+        with recording(Tap.through_interface(model, Sites()), listener, _AnyModule()):
+            yield
+        return
+    candidates = _candidates(model, stacks, family)
+    with ExitStack() as stack:
+        stack.enter_context(intercepting(candidates, listener, _AnyModule()))
+        yield
+
+
+def _candidates(model: nn.Module, stacks: Sequence[LayerStack], family: Family | None) -> list[nn.Module]:
+    """Modules that may attend: those that an adapter names, else everything in a layer but PyTorch's own parts."""
+    named = None if family is None else family.attention_modules(model)
+    if named is not None:
+        return list(named)
+    inside = {module: None for stack in stacks for layer in stack.layers for module in layer.modules()}
+    return [
+        module
+        for module in inside
+        if isinstance(module, nn.MultiheadAttention) or not type(module).__module__.startswith("torch.nn")
+    ]
+
+
+def _named_attention(module: nn.Module) -> bool:
+    name = type(module).__name__.lower()
+    return "attention" in name or "attn" in name
+
+
+def _found(model: nn.Module, route: str, listener: _Listener, stacks: Sequence[LayerStack]) -> Found:
+    home = {
+        module: (stack, i) for stack in stacks for i, layer in enumerate(stack.layers) for module in layer.modules()
+    }
+    times = Counter(module for module, *_ in listener.calls)
+    seen: Counter[str] = Counter()
+    sites: dict[nn.Module, tuple[Site, ...]] = {}
+    sizes: dict[Site, AttentionSizes] = {}
+    for module, size, (n_queries, n_keys), _ in listener.calls:
+        if module not in home:
+            raise UnsupportedModelError(
+                f"{type(module).__name__} of {type(model).__name__} attends outside its layers; "
+                "name the layers in an adapter (entry point attnlens.families)."
+            )
+        stack, layer = home[module]
+        letter = _letter(stack, stacks, n_queries != n_keys)
+        site = Site(letter, layer if times[module] == 1 else seen[letter])
+        if site in sizes:
+            raise UnsupportedModelError(
+                f"layer {layer} of {type(model).__name__} attends more than once per token; "
+                "such layers are not one map per head."
+            )
+        seen[letter] += 1
+        sites[module] = (*sites.get(module, ()), site)
+        sizes[site] = size
+    names = {
+        "softmax": "softmax",
+        "_InterfaceCall": "interface",
+        "_FunctionCall": "sdpa",
+        "_MultiHeadCall": "multi-head",
+    }
+    kind = names[listener.calls[0][3]]
+    known = Sites(sites)
+    tap = Tap.through_interface(model, known) if route == INTERFACE else Tap(model, FUNCTIONS, known)
+    return Found(tap, sizes, kind)
+
+
+def _letter(stack: LayerStack, stacks: Sequence[LayerStack], reads_source: bool) -> str:
+    """The source and the target of a made-up batch differ in length: that tells cross-attention from self-attention."""
+    if len(stacks) == 1:
+        return ONLY
+    if stack.kind == "encoder":
+        return ENCODER
+    return CROSS if reads_source else DECODER
