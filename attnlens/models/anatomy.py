@@ -92,8 +92,14 @@ class Stack:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Stack:
-        """The inverse of `to_json`; unknown keys of a later version are left out."""
+        """The inverse of `to_json`; unknown keys of a later version are left out.
+
+        Raises:
+            ValueError: a letter that no head address has.
+        """
         known = {field.name: document[field.name] for field in fields(cls)}
+        if document["letter"] not in ("", "E", "D", "X"):
+            raise ValueError("the letter of a stack")
         tuples = {name: tuple(document[name]) for name in ("attention_layers", "residual_points")}
         return cls(**known | tuples | {"absent": dict(document["absent"])})
 

@@ -248,7 +248,7 @@ def test_mistakes_are_refused(bert_run, gpt2_run, results):
 def hostile(value):
     """`value` with every free text replaced by something that would act, did it get out."""
     if isinstance(value, dict):
-        kept = ("schema", "head", "best_head", "direction", "sha256", "unit", "weights_sha256", "from", "to")
+        kept = ("schema", "head", "best_head", "direction", "sha256", "unit", "weights_sha256", "from", "to", "letter")
         return {key: part if key in kept else hostile(part) for key, part in value.items()}
     if isinstance(value, list):
         return [hostile(part) for part in value]
