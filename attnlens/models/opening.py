@@ -17,7 +17,7 @@ from attnlens.errors import UnsupportedModelError
 from attnlens.models.anatomy import Anatomy, Check, SelfCheck, Stack
 from attnlens.models.attention import AttentionSizes, Found, find_attention
 from attnlens.models.families import Family, family_of, refuse_by_name
-from attnlens.models.layers import LayerStack, find_stacks
+from attnlens.models.layers import AttentionKind, LayerStack, find_stacks
 from attnlens.models.loading import LoadedModel
 from attnlens.models.made_up import MadeUp, made_up
 from attnlens.models.points import recording_points
@@ -76,7 +76,8 @@ def open_model(loaded: LoadedModel, family: Family | None = None, example: Any =
             found.tap, batch, lambda: recorders["lazy" if "lazy" in recorders else "exact"](batch.extents)
         )
         lettered = _lettered(stacks, found)
-        wirings = {letter: _wiring(found, letter, stack, batch) for letter, stack in lettered.items()}
+        attending = None if family is None else _attending(found)
+        wirings = {letter: _wiring(found, letter, stack, batch, attending) for letter, stack in lettered.items()}
         measured = {
             letter: _measure(model, letter, stack, wirings[letter], batch) for letter, stack in lettered.items()
         }
@@ -129,7 +130,16 @@ def _lettered(stacks: tuple[LayerStack, ...], found: Found) -> dict[str, LayerSt
     return {(ENCODER if stack.kind == "encoder" else DECODER): stack for stack in stacks}
 
 
-def _wiring(found: Found, letter: str, stack: LayerStack, batch: MadeUp) -> Wiring:
+def _attending(found: Found) -> dict[nn.Module, AttentionKind]:
+    """The modules that were seen to attend, whose class names need not say so in a model with an adapter."""
+    return {
+        module: "cross" if sites[0].stack == CROSS else "self" for module, sites in found.tap.sites.of_module.items()
+    }
+
+
+def _wiring(
+    found: Found, letter: str, stack: LayerStack, batch: MadeUp, attending: Mapping[nn.Module, AttentionKind] | None
+) -> Wiring:
     """How the layers are wired, proven in one more forward, in which the heads' outputs are noted."""
     listener = _HeadOutputs(needs_eager(found.tap.model))
 
@@ -142,7 +152,7 @@ def _wiring(found: Found, letter: str, stack: LayerStack, batch: MadeUp) -> Wiri
         given = {kind: [z for site, z in listener.outputs if site.stack == stack] for kind, stack in kinds.items()}
         return {kind: values for kind, values in given.items() if values}  # type: ignore[misc]
 
-    return find_wiring(stack, run, outputs)
+    return find_wiring(stack, run, outputs, attending)
 
 
 class _HeadOutputs:
