@@ -141,7 +141,8 @@ class _FunctionCall(AttentionCall):
         elif self.causal_by_flag:
             hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
             scores = scores.masked_fill(hidden, -math.inf)
-        weights = scores.softmax(-1)
+        sees_nothing = scores.isneginf().all(-1, keepdim=True)  # padding; its NaN would spread to what it is added to
+        weights = scores.softmax(-1).masked_fill(sees_nothing, 0.0)
         return (weights @ value).transpose(1, 2), weights
 
     def run_fused(self) -> Tensor:
