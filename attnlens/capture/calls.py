@@ -49,6 +49,11 @@ class AttentionCall(ABC):
         flag = self.options.get("is_causal")
         return bool(getattr(self.module, "is_causal", True) if flag is None else flag)
 
+    @property
+    def fits_fused(self) -> bool:
+        """False where SDPA would leave out a term of the scores (softcap, sinks) or refuse it."""
+        return self.options.get("softcap") is None and self.options.get("s_aux") is None
+
     @abstractmethod
     def run_eager(self) -> tuple[Tensor, Tensor]:
         """The model's own plain code: output `[batch query head d_head]`, weights `[batch head query key]`."""

@@ -76,6 +76,10 @@ class Wanted:
     def __contains__(self, site: Site) -> bool:
         return self.heads is None or site in self.heads
 
+    def has_layer(self, layer: int) -> bool:
+        """Whether anything of this layer is kept, in whichever stack; vectors are kept by layer, like the stream."""
+        return self.heads is None or any(site.layer == layer for site in self.heads)
+
     def at(self, site: Site) -> tuple[int, ...] | None:
         """The heads to keep at `site`; None for all."""
         return None if self.heads is None else self.heads[site]
@@ -107,7 +111,7 @@ class PatternRecorder:
         """Run the attention and keep it if it is wanted."""
         self.calls.append(call.site)
         output, weights = self.record(call)
-        if self._vectors and call.site in self.wanted:
+        if self._vectors and self.wanted.has_layer(call.site.layer):
             given = {"q": call.query, "k": call.key, "v": call.value, "z": output.transpose(1, 2)}
             for name, kept in self._vectors.items():
                 kept[call.site] = own_memory(given[name])
@@ -125,6 +129,13 @@ class PatternRecorder:
         """Compute the output as the mode does, and keep what is wanted."""
         raise UnsupportedModelError("PatternRecorder is a base; use LazyRecorder, DenseRecorder or ExactRecorder.")
 
+    def pass_by(self, call: AttentionCall) -> tuple[Tensor, None]:
+        """The fast attention of a site that nobody asked for; our own, on tiles, where SDPA cannot compute it."""
+        if call.fits_fused:
+            return call.run_fused(), None
+        scores = self._terms.scores(call, None, lambda tensor: tensor)
+        return attend_reduced(scores, call.value, (), call.site), None
+
     def patterns(self, row: int) -> dict[Site, Pattern]:
         """Every kept site's pattern of the text in `row`, as views of the batch."""
         return {site: self._pattern(site, row) for site in sorted(self._kept)}
@@ -139,7 +150,9 @@ class PatternRecorder:
         kept, heads = self._kept[site], self.wanted.at(site)
         queries, keys = self.extents.queries(site, row), self.extents.keys(site, row)
         if isinstance(kept, Scores):
-            return LazyPattern(kept.of(row, queries, keys), heads)
+            n_batch, _, n_queries, n_keys = kept.shape
+            whole = (n_batch, *queries.indices(n_queries)[:2], *keys.indices(n_keys)[:2]) == (1, 0, n_queries, 0, n_keys)
+            return LazyPattern(kept if whole else kept.of(row, queries, keys), heads)
         weights, seen = kept
         own = seen[row if seen.shape[0] > 1 else 0, 0, queries, keys]
         return DensePattern(weights[row, :, queries, keys], own, heads)
@@ -171,7 +184,7 @@ class DenseRecorder(LazyRecorder):
     def record(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
         """Our own attention on tiles, which leaves the weights behind."""
         if call.site not in self.wanted:
-            return super().record(call)
+            return self.pass_by(call)
         scores = self._terms.scores(call, None, lambda tensor: tensor)
         output, weights = attend_dense(scores, call.value)
         kept = some_heads(weights, self.wanted.at(call.site)).cpu()
@@ -204,9 +217,9 @@ class ReduceRecorder(PatternRecorder):
         self._keeps: dict[str, tuple[Bool[Tensor, "batch query"] | None, tuple[int, ...]]] = {}
 
     def record(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
-        """Our own attention on tiles, of which each reducer sees every one; SDPA where nobody asked."""
+        """Our own attention on tiles, of which each reducer sees every one."""
         if call.site not in self.wanted:
-            return call.run_fused(), None
+            return self.pass_by(call)
         scores = self._terms.scores(call, None, lambda tensor: tensor)
         keep, starts = self._rows(call.site, scores.shape[2], call.query.device)
         output = attend_reduced(
@@ -245,7 +258,7 @@ class ReduceRecorder(PatternRecorder):
 def _seen_by_scores(scores: Float[Tensor, "batch head query key"]) -> Bool[Tensor, "batch 1 query key"]:
     """Keys that the model's own code did not hide: their score is not lower than any real one could be.
 
-    Families hide a key with the lowest number of the precision, with -inf, or with -1e4 and below; a real score that far
+    Families hide a key with the lowest number of the precision, with -inf, or with -1e4 and below; a real score so far
     below its row's highest would have a weight of exactly 0 as well.
     """
     lowest = torch.finfo(scores.dtype).min / 2
