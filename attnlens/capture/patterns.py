@@ -85,8 +85,8 @@ class LazyPattern:
         return self.scores.nbytes
 
     def visible(self) -> Visibility:
-        """True where the mask let the query see the key."""
-        return self.scores.visible()[0, 0]
+        """True where the mask let the query see the key, in some head at least."""
+        return self.scores.visible_to_any_head()[0]
 
     def weights(
         self, heads: slice = _ALL, queries: slice = _ALL, keys: slice = _ALL

@@ -188,7 +188,7 @@ class DenseRecorder(LazyRecorder):
         scores = self._terms.scores(call, None, lambda tensor: tensor)
         output, weights = attend_dense(scores, call.value)
         kept = some_heads(weights, self.wanted.at(call.site)).cpu()
-        self._kept[call.site] = (kept, scores.visible().cpu())
+        self._kept[call.site] = (kept, scores.visible_to_any_head()[:, None].cpu())
         return output, None
 
 
@@ -201,8 +201,8 @@ class ExactRecorder(PatternRecorder):
         """The eager code."""
         output, weights = call.run_eager()
         if call.site in self.wanted:
-            seen = self._terms.scores(call, None, lambda tensor: tensor).visible().cpu()
-            self._kept[call.site] = (own_memory(some_heads(weights, self.wanted.at(call.site))), seen)
+            seen = self._terms.scores(call, None, lambda tensor: tensor).visible_to_any_head()[:, None]
+            self._kept[call.site] = (own_memory(some_heads(weights, self.wanted.at(call.site))), seen.cpu())
         return output, weights
 
 

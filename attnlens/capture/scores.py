@@ -108,6 +108,11 @@ class Scores:
         mask = _cut(self.mask, b, h, q, k)
         return (seen if mask is None else seen & mask).expand(len(b), len(h), len(q), len(k))
 
+    def visible_to_any_head(self) -> Bool[Tensor, "batch query key"]:
+        """True where some head sees the key; masks that differ between heads are rare."""
+        shared = self.mask is None or self.mask.shape[1] == 1
+        return self.visible(heads=slice(0, 1) if shared else _ALL).any(1)
+
     @torch.no_grad()
     def weights(
         self,

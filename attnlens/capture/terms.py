@@ -67,18 +67,26 @@ class Terms:
 
 def _split(
     mask: Tensor, heads: tuple[int, ...] | None
-) -> tuple[Bool[Tensor, "batch 1 query key"], Float[Tensor, "batch head query key"] | None]:
+) -> tuple[Bool[Tensor, "batch head query key"], Float[Tensor, "batch some_heads query key"] | None]:
     """A mask of the batch, bool (keep) or additive, as what is visible and what is added.
 
-    A mask that differs between heads adds a bias to them; what it hides has to be the same for every head.
+    A mask that hides the same from every head is kept once.
     """
     if mask.dtype == torch.bool:
-        return mask[:, :1], None
+        return _for_all_heads(mask, heads), None
     seen = mask > torch.finfo(mask.dtype).min / 2
     bias = None
     if bool((mask[seen] != 0).any()):
         bias = some_heads(mask.masked_fill(~seen, 0), heads)
-    return seen[:, :1], bias
+    return _for_all_heads(seen, heads), bias
+
+
+def _for_all_heads(
+    seen: Bool[Tensor, "batch head query key"], heads: tuple[int, ...] | None
+) -> Bool[Tensor, "batch some_heads query key"]:
+    if seen.shape[1] == 1 or bool((seen == seen[:, :1]).all()):
+        return seen[:, :1]
+    return some_heads(seen, heads)
 
 
 def some_heads(tensor: Tensor, heads: tuple[int, ...] | None) -> Tensor:
