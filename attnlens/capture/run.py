@@ -16,6 +16,7 @@ from torch import Tensor
 from attnlens.axes import Visibility
 from attnlens.capture.patterns import Pattern
 from attnlens.capture.sites import CROSS, DECODER, ENCODER, ONLY, STACKS
+from attnlens.capture.stream import Stream
 from attnlens.capture.tokens import EncodedText, Token, Unit, Word, units_of
 from attnlens.errors import CaptureError, HeadAddressError, UsageError
 from attnlens.heads import Head
@@ -47,9 +48,10 @@ class Capture:
         mode: "lazy" (weights recomputed in float32 from queries and keys) or "exact" (as the eager code built them).
         settings: how the run was made, as JSON values.
         versions: of the libraries that made it.
-        patterns: one per layer, of the only stack or of the decoder; None where a layer was not kept or has no attention.
-        stream: points that were kept, `[layer position d_model]` (`embed`, `final`: `[position d_model]`; those of heads:
-            `[layer head position d_head]`). In an encoder-decoder the stack's letter stands in front: `E.resid_post`.
+        patterns: one per layer, of the only stack or of the decoder; None where a layer was not kept or cannot attend.
+        stream: points that were kept, `[layer position d_model]` (`embed`, `final`: `[position d_model]`; those of
+            heads: `[layer head position d_head]`). In an encoder-decoder the stack's letter stands in front:
+            `E.resid_post`.
         logits: `[position vocab]` in the model's dtype; None where there is no language-model head or nobody asked.
         source: what an encoder-decoder read.
         encoder, cross: patterns of the encoder, and from the target to the source.
@@ -92,7 +94,8 @@ class Capture:
         """Bytes held in tensors; what layers share, such as a mask, counts once per layer."""
         logits = 0 if self.logits is None else self.logits.nbytes
         patterns = (pattern for stack in self._stacks.values() for pattern in stack if pattern is not None)
-        return sum(p.nbytes for p in patterns) + sum(t.nbytes for t in self.stream.values()) + logits
+        points = self.stream.nbytes if isinstance(self.stream, Stream) else sum(t.nbytes for t in self.stream.values())
+        return sum(p.nbytes for p in patterns) + points + logits
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -182,7 +185,8 @@ class Capture:
         names = {name.removeprefix(front) for name in self.stream if name.startswith(front)}
         if point in ONCE and layer is not None:
             raise UsageError(f"{point!r} exists once per run; leave `layer` out.")
-        if point == "resid_pre" and point not in names and {"embed", "resid_post"} <= names:
+        every_layer = self.settings.get("layers") is None
+        if point == "resid_pre" and point not in names and every_layer and {"embed", "resid_post"} <= names:
             values = torch.cat([self.stream[f"{front}embed"][None], self.stream[f"{front}resid_post"][:-1]])
         elif point in names:
             values = self.stream[f"{front}{point}"]
@@ -191,12 +195,10 @@ class Capture:
         if layer is None:
             return values
         number = self._layer(layer, letter)
-        kept = self.settings.get("layers")
-        if kept is None or letter not in (ONLY, DECODER):
-            return values[number]
-        if number not in kept:
-            raise CaptureError(f"layer {number} was not kept; capture with layers=({number}, ...).")
-        return values[sorted(kept).index(number)]
+        held = self._layers_of(point, letter)
+        if number not in held:
+            raise CaptureError(f"{point!r} of layer {number} was not kept; capture with layers=({number}, ...).")
+        return values[held.index(number)]
 
     def save(self, path: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write the run to one file (safetensors with a JSON manifest), whole or not at all; `attnlens.open` reads it.
@@ -255,6 +257,13 @@ class Capture:
             )
         return number
 
+    def _layers_of(self, point: str, letter: str) -> list[int]:
+        """The layers on the first axis of a point: those that were kept, and of heads those that have attention."""
+        kept, layers = self.settings.get("layers"), range(len(self._stacks[letter]))
+        if point in HEAD_POINTS and self.anatomy.stacks:
+            return [layer for layer in self.anatomy.stack(letter).attention_layers if kept is None or layer in kept]
+        return [layer for layer in layers if kept is None or layer in kept]
+
     def _address(
         self, layer: SupportsIndex | None, head: SupportsIndex | str | tuple[int, int] | Head | None, letter: str
     ) -> tuple[int | None, int | None]:
@@ -271,6 +280,15 @@ class Capture:
         n_heads = self.anatomy.stack(letter).n_heads if self.anatomy.stacks else self.n_heads
         address = address.within(len(self._stacks[letter]), n_heads)
         return address.layer, address.head
+
+    def _place(self, layer: int) -> int:
+        """Where a layer stands in the points that were kept."""
+        kept = self.settings.get("layers")
+        if kept is None:
+            return layer
+        if layer not in kept:
+            raise CaptureError(f"layer {layer} was not kept; capture with layers=({layer}, ...).")
+        return sorted(kept).index(layer)
 
     def _pattern(self, letter: str, layer: int) -> Pattern:
         pattern = self._stacks[letter][layer]

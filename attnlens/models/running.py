@@ -15,6 +15,7 @@ from attnlens.capture.patterns import Pattern
 from attnlens.capture.recorders import EVERYTHING, PatternRecorder, ReduceRecorder, Wanted
 from attnlens.capture.run import HEAD_POINTS, ONCE, POINTS, Capture, Patterns
 from attnlens.capture.sites import CROSS, DECODER, ENCODER, Site
+from attnlens.capture.stream import Stream
 from attnlens.capture.tap import recording
 from attnlens.capture.tokens import EncodedText
 from attnlens.errors import CaptureError, TextError, UnsupportedModelError, UsageError
@@ -188,7 +189,7 @@ class _Whole:
             settings=settings,
             versions=versions,
             patterns=patterns[anatomy.main_stack],
-            stream=self._stream(row),
+            stream=Stream(self._stream(row)),
             logits=self._logits(row),
             source=source,
             encoder=patterns.get(ENCODER, ()),
@@ -213,9 +214,9 @@ class _Whole:
             return None if self.logits is None else self.logits[row : row + 1].cpu()
         return self.logits[row, self._extent(self.opened.anatomy.main_stack, row)].cpu()
 
-    def _stream(self, row: int) -> dict[str, Tensor]:
+    def _stream(self, row: int) -> dict[str, Tensor | list[Tensor]]:
         """Every kept point of the row, by its name (with the stack's letter in an encoder-decoder)."""
-        values: dict[str, Tensor] = {}
+        values: dict[str, Tensor | list[Tensor]] = {}
         for letter, points in self.kept.items():
             front = f"{letter}." if letter else ""
             for point, tensors in points.items():
@@ -232,7 +233,7 @@ class _Whole:
             if any(name.removeprefix(front) in self.plan.points for front in wanted if name.startswith(front))
         }  # fmt: skip
 
-    def _point(self, letter: str, point: str, tensors: list[Tensor], row: int) -> Tensor:
+    def _point(self, letter: str, point: str, tensors: list[Tensor], row: int) -> Tensor | list[Tensor]:
         extent = self._extent(letter, row)
         if point in ROUTER_POINTS:
             n_rows = len(self.batch.texts)
@@ -240,19 +241,19 @@ class _Whole:
         own = [layer[row, extent] for layer in tensors]
         if point in ONCE:
             return own[0].cpu()
-        stacked = torch.stack([part for layer, part in enumerate(own) if self.plan.keeps(layer)]).cpu()
+        kept = [part.cpu() for layer, part in enumerate(own) if self.plan.keeps(layer)]
         if point == "z":
             n_heads = self.opened.anatomy.stack(letter).n_heads
-            return stacked.view(*stacked.shape[:-1], n_heads, -1).transpose(1, 2)
-        return stacked
+            return [part.unflatten(-1, (n_heads, -1)).transpose(0, 1) for part in kept]  # type: ignore[no-untyped-call]
+        return kept
 
-    def _vectors(self, letter: str, point: str, tensors: list[Tensor], row: int) -> Tensor:
+    def _vectors(self, letter: str, point: str, tensors: list[Tensor], row: int) -> list[Tensor]:
         site = Site(letter, 0)
         extents = self.batch.extents
         extent = extents.keys(site, row) if point in ("k", "v") else extents.queries(site, row)
-        return torch.stack([layer[row, :, extent] for layer in tensors]).cpu()
+        return [layer[row, :, extent].cpu() for layer in tensors]
 
-    def _add_writes(self, values: dict[str, Tensor]) -> None:
+    def _add_writes(self, values: dict[str, Tensor | list[Tensor]]) -> None:
         for stack in self.opened.anatomy.stacks:
             front = f"{stack.letter}." if stack.letter else ""
             home = DECODER if stack.letter == CROSS else stack.letter
