@@ -30,7 +30,7 @@ __all__ = ["HEAD_POINTS", "ONCE", "POINTS", "Capture", "Patterns"]
 
 # Of each head: its queries, keys, values and output, and what it writes into the stream.
 HEAD_POINTS = ("q", "k", "v", "z", "write")
-POINTS = tuple(dict.fromkeys((*ONCE, *LAYER_POINTS, *HEAD_POINTS)))
+POINTS = tuple(point for point in dict.fromkeys((*ONCE, *LAYER_POINTS, *HEAD_POINTS)) if point != "cross_z")
 
 Patterns = tuple[Pattern | None, ...]
 _ALL = slice(None)

@@ -249,7 +249,7 @@ def _stack(
 def _points(wiring: Wiring, found: Found) -> tuple[tuple[str, ...], dict[str, str]]:
     """Points of the stream and of the heads that can be given, and the reasons for the others."""
     absent = dict(wiring.absent)
-    points = list(wiring.points)
+    points = [point for point in wiring.points if point != "cross_z"]  # the `z` of the stack X
     if found.route == "softmax":
         reason = "the family builds its weights with code of its own, which hands over no queries, keys or values"
         absent |= dict.fromkeys(("q", "k", "v"), reason)
