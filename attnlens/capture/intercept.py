@@ -42,7 +42,7 @@ def intercepting(modules: Iterable[nn.Module], recorder: Recorder, counter: Site
         for module in modules:
             stack.callback(module.register_forward_pre_hook(_enter(block)).remove)
             stack.callback(module.register_forward_hook(_leave(block), always_call=True).remove)
-        stack.enter_context(_Interception(recorder, counter))
+        stack.enter_context(_Interception(block, recorder, counter))
         yield
 
 
@@ -67,16 +67,16 @@ def _leave(block: object) -> Callable[..., None]:
 class _Interception(TorchFunctionMode):
     """Answers the three kinds of call from inside an attention module; lets everything else through."""
 
-    def __init__(self, recorder: Recorder, counter: SiteCounter) -> None:
+    def __init__(self, block: object, recorder: Recorder, counter: SiteCounter) -> None:
         super().__init__()
-        self._recorder, self._counter = recorder, counter
+        self._block, self._recorder, self._counter = block, recorder, counter
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        modules = _entered.get()[1]
-        if not modules:
+        block, modules = _entered.get()
+        if block is not self._block or not modules:  # a block within this one listens for itself
             return func(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._sdpa(modules[-1], *args, **kwargs)

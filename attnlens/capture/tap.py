@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -71,8 +71,7 @@ class _InterfaceCall(AttentionCall):
     """A call through transformers' interface, which brings the family's own eager code along."""
 
     def run_eager(self) -> tuple[Tensor, Tensor]:
-        home = sys.modules[type(self.module).__module__]
-        eager: Callable[..., tuple[Tensor, Tensor]] | None = getattr(home, "eager_attention_forward", None)
+        eager = _eager_code(self.module)
         if eager is None:
             raise UnsupportedModelError(
                 f"{type(self.module).__name__} has no eager_attention_forward; only mode='lazy' can capture it."
@@ -82,6 +81,12 @@ class _InterfaceCall(AttentionCall):
     def run_fused(self) -> Tensor:
         output, _ = sdpa_attention_forward(self.module, self.query, self.key, self.value, self.mask, **self.options)
         return output
+
+
+def _eager_code(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """The plain attention in the file of the module's class, or of the class that a user's own one is built on."""
+    homes = (sys.modules.get(kind.__module__) for kind in type(module).__mro__)
+    return next((found for home in homes if (found := getattr(home, "eager_attention_forward", None))), None)
 
 
 def _attend(
@@ -94,7 +99,7 @@ def _attend(
 ) -> tuple[Tensor, Tensor | None]:
     running = _running.get()
     if running is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return _as_before(module, query, key, value, attention_mask, **options)
     site = running.counter.next(module)
     return running.recorder.on_attention(_InterfaceCall(site, module, query, key, value, attention_mask, options))
 
@@ -102,8 +107,9 @@ def _attend(
 def _mask(*args: Any, **options: Any) -> Tensor | None:
     """Pair the mask with the function: the eager code adds a float mask, SDPA takes a bool mask or none at all."""
     running = _running.get()
-    build = eager_mask if running is not None and running.recorder.eager else sdpa_mask
-    mask: Tensor | None = build(*args, **options)
+    if running is None:
+        return _mask_as_before(*args, **options)
+    mask: Tensor | None = (eager_mask if running.recorder.eager else sdpa_mask)(*args, **options)
     return mask
 
 
@@ -141,6 +147,30 @@ def recording(tap: Tap, recorder: Recorder, counter: SiteCounter | None = None) 
                 yield
     finally:
         _running.reset(token)
+
+
+def _as_before(module: nn.Module, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+    """The attention of a forward in another thread, while a capture uses the model's config: the one it had."""
+    before = _before(_config(module))
+    known: Mapping[str, Any] = AttentionInterface._global_mapping
+    function = _eager_code(module) if before == "eager" else known.get(before)
+    attended: tuple[Tensor, Tensor | None] = (function or sdpa_attention_forward)(module, *args, **options)
+    return attended
+
+
+def _mask_as_before(*args: Any, **options: Any) -> Tensor | None:
+    """The mask that goes with `_as_before`."""
+    function = AttentionMaskInterface._global_mapping.get(_before(options.get("config")), sdpa_mask)
+    mask: Tensor | None = function(*args, **options)
+    return mask
+
+
+def _before(config: PretrainedConfig | None) -> str:
+    """What a config said before it was switched to the tap; "sdpa" where it was born so."""
+    with _switching:
+        switched = _switched.get(id(config))
+        said = switched[1] if switched is not None else getattr(config, "_attn_implementation_internal", None)
+    return "sdpa" if said in (None, NAME) else str(said)
 
 
 # Config -> how many blocks use it now and what it said before; configs cannot be hashed, so they are known by id.

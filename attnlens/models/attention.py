@@ -66,10 +66,10 @@ def find_attention(
         routes = [INTERFACE, FUNCTIONS]
     for route in routes:
         listener = _Listener(needs_eager(model))
-        with torch.no_grad(), _listening(model, route, listener, stacks, family):
+        with torch.no_grad(), _counting(stacks) as runs, _listening(model, route, listener, stacks, family):
             batch.call(model)
         if listener.calls:
-            return _found(model, route, listener, stacks)
+            return _found(model, route, listener, stacks, runs)
     raise UnsupportedModelError(
         f"no attention of {type(model).__name__} could be reached: it calls neither transformers' attention interface "
         "nor PyTorch's softmax, SDPA or multi-head attention (a fused kernel of its own never builds weights). "
@@ -120,6 +120,20 @@ def _listening(
         yield
 
 
+@contextmanager
+def _counting(stacks: Sequence[LayerStack]) -> Iterator[Counter[nn.Module]]:
+    """How often each layer runs while the block does."""
+    runs: Counter[nn.Module] = Counter()
+
+    def count(layer: nn.Module, _args: object) -> None:
+        runs[layer] += 1
+
+    with ExitStack() as hooks:
+        for layer in (layer for stack in stacks for layer in stack.layers):
+            hooks.callback(layer.register_forward_pre_hook(count).remove)
+        yield runs
+
+
 def _candidates(model: nn.Module, stacks: Sequence[LayerStack], family: Family | None) -> list[nn.Module]:
     """Modules that may attend: those that an adapter names, else everything in a layer but PyTorch's own parts."""
     named = None if family is None else family.attention_modules(model)
@@ -138,12 +152,14 @@ def _named_attention(module: nn.Module) -> bool:
     return "attention" in name or "attn" in name
 
 
-def _found(model: nn.Module, route: str, listener: _Listener, stacks: Sequence[LayerStack]) -> Found:
+def _found(
+    model: nn.Module, route: str, listener: _Listener, stacks: Sequence[LayerStack], runs: Counter[nn.Module]
+) -> Found:
     home = {
         module: (stack, i) for stack in stacks for i, layer in enumerate(stack.layers) for module in layer.modules()
     }
-    times = Counter(module for module, *_ in listener.calls)
     seen: Counter[str] = Counter()
+    attended: Counter[tuple[nn.Module, str]] = Counter()
     sites: dict[nn.Module, tuple[Site, ...]] = {}
     sizes: dict[Site, AttentionSizes] = {}
     for module, size, (n_queries, n_keys), _ in listener.calls:
@@ -154,8 +170,10 @@ def _found(model: nn.Module, route: str, listener: _Listener, stacks: Sequence[L
             )
         stack, layer = home[module]
         letter = _letter(stack, stacks, n_queries != n_keys)
-        site = Site(letter, layer if times[module] == 1 else seen[letter])
-        if site in sizes:
+        times = max(1, runs[stack.layers[layer]])
+        site = Site(letter, layer if times == 1 else seen[letter])
+        attended[stack.layers[layer], letter] += 1
+        if site in sizes or attended[stack.layers[layer], letter] > times:
             raise UnsupportedModelError(
                 f"layer {layer} of {type(model).__name__} attends more than once per token; "
                 "such layers are not one map per head."
