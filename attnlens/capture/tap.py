@@ -160,8 +160,8 @@ def _as_before(module: nn.Module, *args: Any, **options: Any) -> tuple[Tensor, T
 
 def _mask_as_before(*args: Any, **options: Any) -> Tensor | None:
     """The mask that goes with `_as_before`."""
-    function = AttentionMaskInterface._global_mapping.get(_before(options.get("config")), sdpa_mask)
-    mask: Tensor | None = function(*args, **options)
+    known: Mapping[str, Any] = AttentionMaskInterface._global_mapping
+    mask: Tensor | None = known.get(_before(options.get("config")), sdpa_mask)(*args, **options)
     return mask
 
 

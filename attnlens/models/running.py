@@ -220,8 +220,8 @@ class _Whole:
         for letter, points in self.kept.items():
             front = f"{letter}." if letter else ""
             for point, tensors in points.items():
-                if tensors:
-                    values[front + point] = self._point(letter, point, tensors, row)
+                if tensors and len(value := self._point(letter, point, tensors, row)):
+                    values[front + point] = value
         for site_stack, point, tensors in self.recorder.vectors():
             front = f"{site_stack}." if site_stack else ""
             values[front + point] = self._vectors(site_stack, point, tensors, row)
@@ -237,8 +237,9 @@ class _Whole:
         extent = self._extent(letter, row)
         if point in ROUTER_POINTS:
             n_rows = len(self.batch.texts)
-            return torch.stack([layer.view(n_rows, -1, layer.shape[-1])[row, extent] for layer in tensors]).cpu()
-        own = [layer[row, extent] for layer in tensors]
+            own = [layer.view(n_rows, -1, layer.shape[-1])[row, extent] for layer in tensors]
+        else:
+            own = [layer[row, extent] for layer in tensors]
         if point in ONCE:
             return own[0].cpu()
         kept = [part.cpu() for layer, part in enumerate(own) if self.plan.keeps(layer)]
