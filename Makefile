@@ -20,7 +20,7 @@ PINNED := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format serve bench docs constraints clean
+.PHONY: help demo test check format serve bench families docs constraints clean
 
 help: ## list these targets
 	@echo "attnlens: what does this attention head do, and how do we know?"
@@ -60,6 +60,10 @@ serve: $(CORE) ## open the dashboard on a probed embedded model
 bench: export HF_HUB_OFFLINE = 1
 bench: $(FULL) ## measure what a capture costs on this machine
 	$(BIN)/python benchmarks/capture_overhead.py
+
+families: export HF_HUB_OFFLINE = 1
+families: $(FULL) ## measure every family of models again and renew the table in docs/families.md
+	$(BIN)/python tools/families_table.py
 
 docs: $(DOCS) ## build the documentation into build/docs; a broken link is an error
 	$(BIN)/python tools/help_blocks.py
