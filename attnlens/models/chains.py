@@ -194,12 +194,11 @@ class _Search:
 
     def _writes(self, kind: WriteKind, after: int) -> Iterator[tuple[tuple[str, ...], Float[Tensor, "row width"]]]:
         """Candidates for what `kind` writes: modules of equal output, the preferred one first, and the numbers."""
-        width = self._call.shape[-1]
         for readings in self._classes:
             value = self._call.values[readings[0]]
             paths = [r.path for r in readings if r.side == "output" and r.path and self._call.times[r] > after]
             paths = [path for path in paths if self._may_write(kind, path)]
-            if paths and value.shape[-1] == width:
+            if paths:
                 yield tuple(sorted(paths, key=self._preference)), value
 
     def _preference(self, path: str) -> tuple[bool, int, int]:
@@ -254,8 +253,11 @@ def _linears(layer: nn.Module, call: LayerCall, writes: Sequence[str], among: It
 
 
 def _equal_classes(call: LayerCall) -> list[list[Reading]]:
+    """Readings as wide as the stream, those of the same numbers together."""
     classes: list[list[Reading]] = []
     for reading, value in call.values.items():
+        if value.shape[-1] != call.shape[-1]:
+            continue
         for known in classes:
             if same_numbers(call.values[known[0]], value):
                 known.append(reading)
