@@ -188,27 +188,25 @@ class Capture:
         every_layer = self.settings.get("layers") is None
         if point == "resid_pre" and point not in names and every_layer and {"embed", "resid_post"} <= names:
             values = torch.cat([self.stream[f"{front}embed"][None], self.stream[f"{front}resid_post"][:-1]])
-        elif point in names:
+        elif point not in names:
+            raise CaptureError(self._why_no(point, letter))
+        elif layer is None or not isinstance(self.stream, Stream):
             values = self.stream[f"{front}{point}"]
         else:
-            raise CaptureError(self._why_no(point, letter))
-        if layer is None:
-            return values
-        number = self._layer(layer, letter)
-        held = self._layers_of(point, letter)
-        if number not in held:
-            raise CaptureError(f"{point!r} of layer {number} was not kept; capture with layers=({number}, ...).")
-        return values[held.index(number)]
+            return self.stream.layer(f"{front}{point}", self._held_at(point, layer, letter))
+        return values if layer is None else values[self._held_at(point, layer, letter)]
 
     def save(self, path: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write the run to one file (safetensors with a JSON manifest), whole or not at all; `attnlens.open` reads it.
 
         Args:
             path: where to.
-            dtype: precision to keep queries and keys in; None keeps the model's.
+            dtype: precision to keep queries, keys and weights in; None keeps the model's. What the file says under
+                `settings["stored"]` is that precision and the largest difference that it makes to a weight.
 
         Raises:
             OutputError: the file cannot be written.
+            UsageError: no precision for this, or one that cannot hold the run's numbers.
         """
         from attnlens.capture.bundle import save_run
 
@@ -256,6 +254,13 @@ class Capture:
                 f"layer {layer} does not exist: the model has layers 0 to {len(self._stacks[letter]) - 1}."
             )
         return number
+
+    def _held_at(self, point: str, layer: SupportsIndex, letter: str) -> int:
+        """Where a layer stands on the first axis of a point."""
+        number, held = self._layer(layer, letter), self._layers_of(point, letter)
+        if number not in held:
+            raise CaptureError(f"{point!r} of layer {number} was not kept; capture with layers=({number}, ...).")
+        return held.index(number)
 
     def _layers_of(self, point: str, letter: str) -> list[int]:
         """The layers on the first axis of a point: those that were kept, and of heads those that have attention."""

@@ -47,3 +47,8 @@ class Stream(Mapping[str, Tensor]):
     def layer(self, point: str, index: int) -> Tensor:
         """One layer of a point, without stacking the others."""
         return self._points[point][index]
+
+    def parts(self, point: str) -> tuple[Tensor, ...]:
+        """Every layer of a point, without stacking them; `embed` and `final` are one part."""
+        value = self._points[point]
+        return (value,) if isinstance(value, Tensor) and value.ndim == 2 else tuple(value)
