@@ -15,7 +15,7 @@ from attnlens.capture.calls import AttentionCall, WeightsCall
 from attnlens.capture.intercept import intercepting
 from attnlens.capture.sites import CROSS, DECODER, ENCODER, ONLY, Site, SiteCounter, Sites
 from attnlens.capture.tap import FUNCTIONS, INTERFACE, Tap, needs_eager, recording
-from attnlens.errors import UnsupportedModelError
+from attnlens.errors import AttnlensError, UnsupportedModelError
 from attnlens.models.families import Family
 from attnlens.models.layers import LayerStack
 from attnlens.models.made_up import MadeUp
@@ -67,7 +67,7 @@ def find_attention(
     for route in routes:
         listener = _Listener(needs_eager(model))
         with torch.no_grad(), _counting(stacks) as runs, _listening(model, route, listener, stacks, family):
-            batch.call(model)
+            _run(model, batch)
         if listener.calls:
             return _found(model, route, listener, stacks, runs)
     raise UnsupportedModelError(
@@ -75,6 +75,28 @@ def find_attention(
         "nor PyTorch's softmax, SDPA or multi-head attention (a fused kernel of its own never builds weights). "
         'Load it with attn_implementation="eager", or describe it in an adapter (entry point attnlens.families).'
     )
+
+
+def _run(model: nn.Module, batch: MadeUp) -> None:
+    """Run the model; what it raises itself is told as such.
+
+    Raises:
+        UnsupportedModelError: the model does not run on the batch.
+    """
+    try:
+        batch.call(model)
+    except AttnlensError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(
+            f"{name or 'one argument'} {list(value.shape)}"
+            for name, value in batch.arguments.items()
+            if isinstance(value, Tensor)
+        )
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot be run on {shapes} ({type(error).__name__}: {error}); give what it can be "
+            "called with: attnlens.load(model=..., example=...)."
+        ) from error
 
 
 @dataclass

@@ -65,10 +65,10 @@ def open_model(loaded: LoadedModel, family: Family | None = None, example: Any =
     refuse_by_name(model)
     _refuse_unfit(model)
     family = family_of(model) if family is None else family
+    stacks = _stacks(model, family)
     if example is None and family is not None and family.example is not None:
         example = family.example(model)
     batch = made_up(model, example)
-    stacks = _stacks(model, family)
     with torch.no_grad():
         found = find_attention(model, stacks, batch, family)
         recorders = _recorders(model, found)

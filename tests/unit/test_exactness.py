@@ -17,6 +17,7 @@ from eager_truth import eager_attentions, kept_rows
 from family_models import FAMILIES, Padding
 from hypothesis import given
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 import attnlens
 from attnlens.capture.replacements import GateRecorder
