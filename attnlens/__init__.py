@@ -12,24 +12,40 @@ from attnlens._version import __version__
 
 if TYPE_CHECKING:
     from attnlens.capture.bundle import open_run as open
+    from attnlens.capture.exchange import from_attentions
     from attnlens.capture.run import Capture
     from attnlens.capture.tokens import Token
     from attnlens.heads import Head
+    from attnlens.models.families import Family
     from attnlens.models.lens import Lens, load
     from attnlens.report.classic import head_view, model_view
 
 _HOMES = {
     "Capture": ("attnlens.capture.run", "Capture"),
+    "Family": ("attnlens.models.families", "Family"),
     "Head": ("attnlens.heads", "Head"),
     "Lens": ("attnlens.models.lens", "Lens"),
     "Token": ("attnlens.capture.tokens", "Token"),
+    "from_attentions": ("attnlens.capture.exchange", "from_attentions"),
     "head_view": ("attnlens.report.classic", "head_view"),
     "load": ("attnlens.models.lens", "load"),
     "model_view": ("attnlens.report.classic", "model_view"),
     "open": ("attnlens.capture.bundle", "open_run"),
 }
 
-__all__ = ["Capture", "Head", "Lens", "Token", "__version__", "head_view", "load", "model_view", "open"]
+__all__ = [
+    "Capture",
+    "Family",
+    "Head",
+    "Lens",
+    "Token",
+    "__version__",
+    "from_attentions",
+    "head_view",
+    "load",
+    "model_view",
+    "open",
+]
 
 
 def __getattr__(name: str) -> Any:

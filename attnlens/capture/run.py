@@ -9,6 +9,7 @@ from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -211,6 +212,35 @@ class Capture:
         from attnlens.capture.bundle import save_run
 
         return save_run(self, path, dtype=dtype)
+
+    def to_numpy(
+        self, *, kind: str = "self", stack: str | None = None, max_memory: int | str | None = None
+    ) -> Float[np.ndarray, "layer head query key"]:
+        """Every weight of one kind as one float32 array; see `attnlens.capture.exchange.to_numpy`."""
+        from attnlens.capture.exchange import to_numpy
+
+        return to_numpy(self, kind=kind, stack=stack, max_memory=max_memory)
+
+    def to_attentions(self, *, kind: str = "self", stack: str | None = None) -> tuple[Tensor | None, ...]:
+        """One tensor `[1 head query key]` per layer, as transformers has them; None where none was kept."""
+        from attnlens.capture.exchange import to_attentions
+
+        return to_attentions(self, kind=kind, stack=stack)
+
+    def to_model_output(self) -> Any:
+        """What a call with `output_attentions=True` gives in transformers, for code that was written for it."""
+        from attnlens.capture.exchange import to_model_output
+
+        return to_model_output(self)
+
+    def patterns_of(self, *, kind: str = "self", stack: str | None = None) -> Patterns:
+        """The patterns of one kind of attention, one per layer; None where a layer was not kept or cannot attend.
+
+        Args:
+            kind: as in `attention`.
+            stack: likewise.
+        """
+        return self._stacks[self._letter(None, kind, stack)]
 
     def _repr_html_(self) -> str:
         from attnlens.report.classic import head_view

@@ -19,7 +19,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from attnlens.capture.incoming import incoming
 from attnlens.capture.run import Capture
+from attnlens.capture.sites import DECODER, ONLY
 from attnlens.capture.tokens import printable
 from attnlens.errors import CaptureError, UsageError
 from attnlens.heads import Head
@@ -63,7 +65,7 @@ class HtmlView(str):
 
 
 def head_view(
-    attention: Capture | Sequence[Tensor],
+    attention: Any,
     tokens: Sequence[str] | None = None,
     *,
     layer: int | None = None,
@@ -74,7 +76,8 @@ def head_view(
     """BertViz' head view: one layer's heads as lines between tokens.
 
     Args:
-        attention: a run, or one tensor `[1 head query key]` (or `[head query key]`) per layer.
+        attention: a run, an output of transformers (of an encoder-decoder the decoder is shown), or one tensor
+            `[1 head query key]` (or `[head query key]`) per layer.
         tokens: their labels; only with tensors.
         layer: shown first.
         heads: selected first; all by default.
@@ -97,7 +100,7 @@ def head_view(
 
 
 def model_view(
-    attention: Capture | Sequence[Tensor],
+    attention: Any,
     tokens: Sequence[str] | None = None,
     *,
     display_mode: str = "light",
@@ -243,7 +246,7 @@ class _Source:
     layer: Callable[[int], Float[Tensor, "head query key"]]
 
 
-def _source(attention: Capture | Sequence[Tensor], tokens: Sequence[str] | None) -> _Source:
+def _source(attention: Any, tokens: Sequence[str] | None) -> _Source:
     if isinstance(attention, Capture):
         if tokens is not None:
             raise UsageError("a run brings its own tokens; leave `tokens` out.")
@@ -251,19 +254,15 @@ def _source(attention: Capture | Sequence[Tensor], tokens: Sequence[str] | None)
         return _Source(attention.n_layers, attention.n_heads, labels, attention.attention)
     if tokens is None:
         raise UsageError("tensors need `tokens`: one label for each position.")
-    if len(attention) == 0:
-        raise UsageError(
-            "there is no attention in this output; use a run of attnlens, or load the model with "
-            "attn_implementation='eager' and pass output_attentions=True."
-        )
-    layers = [part[0] if part.ndim == 4 and len(part) == 1 else part for part in attention]
+    given = incoming(attention).layers
+    layers = [part for part in given.get(ONLY, given.get(DECODER, ())) if part is not None]
     n = len(tokens)
     for part in layers:
         if part.ndim != 3 or tuple(part.shape[1:]) != (n, n):
             found = list(part.shape)
             raise UsageError(f"expected [1, heads, {n}, {n}] per layer for {n} tokens, found {found}.")
     labels = [printable(token) for token in tokens]
-    return _Source(len(layers), len(layers[0]), labels, lambda layer: layers[layer].detach().float().cpu())
+    return _Source(len(layers), len(layers[0]), labels, lambda layer: layers[layer].float())
 
 
 def _chosen(wanted: Sequence[int] | None, n: int, what: str) -> list[int]:
