@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -23,7 +24,9 @@ from attnlens.models.anatomy import Anatomy
 from attnlens.models.contributions import explain_logit
 from attnlens.models.encode import Text, encode
 from attnlens.models.families import Family
-from attnlens.models.inputs import Batch
+from attnlens.models.generating import check_generation, generate_run
+from attnlens.models.generation import Generation
+from attnlens.models.inputs import Batch, numbered
 from attnlens.models.loading import LoadedModel, load_pretrained
 from attnlens.models.memory import MemoryEstimate, Request, available_bytes, longest_that_fits, parse_bytes
 from attnlens.models.opening import open_model
@@ -286,6 +289,77 @@ class Lens:
         """
         plan = self._plan(mode, weights, None, None, points, logits)
         return MemoryEstimate.of(self.anatomy, n_tokens, self._request(plan, batch_size), self._itemsize, n_source)
+
+    def generate(
+        self,
+        text: str | None = None,
+        *,
+        max_new_tokens: int = 20,
+        source: str | None = None,
+        inputs: Any = None,
+        do_sample: bool = False,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        num_beams: int = 1,
+        seed: int | None = None,
+        cache: str | None = None,
+        use_cache: bool = True,
+        layers: Iterable[int] | None = None,
+        heads: Iterable[object] | None = None,
+        points: Sequence[str] = (),
+        logits: bool = True,
+        bos: bool | None = None,
+        max_memory: int | str | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Capture:
+        """Let the model write, and keep what its heads attend to while it does: one map over prompt and written text.
+
+        The rows are those that the model computed step by step, with its cache. The last token is never a query then,
+        so the whole text runs once more for its row; points and logits come from that run too.
+
+        Args:
+            text: the prompt. An encoder-decoder reads it; beside `source` it is how the text it writes begins.
+            max_new_tokens: the most to write; an end-of-text token ends it earlier.
+            source: what an encoder-decoder reads.
+            inputs: tensors instead of a text, of one row without padding: a mapping of arguments, or a lone one.
+            do_sample: draw each token; else the likeliest is taken.
+            temperature: of the drawing: below 1 likely tokens come more often; None takes the model's own, as below.
+            top_k: draw among that many tokens.
+            top_p: draw among the likeliest tokens that have this probability together.
+            num_beams: texts that are followed at a time; the best one is the run.
+            seed: draw from this seed and leave torch's random state alone; None draws from that state.
+            cache: transformers' name of a key-value cache ("dynamic", "static", "offloaded"); None takes the default.
+            use_cache: False runs the whole text at every step.
+            layers: the layers to keep, as in `capture`.
+            heads: the heads to keep.
+            points: points to keep, as in `capture`.
+            logits: keep logits.
+            bos: as in `capture`.
+            max_memory: as in `capture`, for prompt and written text together.
+            progress: called with (tokens written, tokens at most) after each.
+            options: further arguments of transformers' `generate`.
+
+        Returns:
+            A run whose tokens are the prompt's and the written ones; `n_prompt` says where these begin.
+
+        Raises:
+            CaptureError: the model has no language-model head, or its tokens see later ones.
+            TextError: prompt and `max_new_tokens` together are beyond the model's context, or take too much memory.
+            UsageError: an option that cannot be stitched to one map, more than one row, padding.
+        """
+        check_generation(self._opened)
+        generation = Generation(
+            max_new_tokens=max_new_tokens, do_sample=do_sample, temperature=temperature, top_k=top_k, top_p=top_p,
+            num_beams=num_beams, seed=seed, cache=cache, use_cache=use_cache, options=options,
+        )  # fmt: skip
+        plan = self._plan(None, False, layers, heads, points, logits)
+        prompt = self._reader.prompt(text, source, inputs, bos)
+        n_prompt = max((len(given.tokens) for given in prompt.texts if given), default=1)
+        longest = (numbered(n_prompt + max_new_tokens),)
+        self._check_memory(replace(prompt, texts=longest), plan, max_memory)
+        return generate_run(self._opened, self.tokenizer, prompt, generation, plan, self._versions, progress)
 
     def attribute_heads(
         self,

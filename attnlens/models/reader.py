@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from attnlens.capture.recorders import Extents
 from attnlens.capture.sites import ENCODER
 from attnlens.capture.tokens import EncodedText
 from attnlens.errors import TextError, UsageError
@@ -59,6 +60,7 @@ class Reader:
             UsageError: what was given does not fit the model's stacks.
             TextError, UnsupportedModelError: see `check_batch`.
         """
+        self._require_text()
         if self.anatomy.is_encoder_decoder:
             if isinstance(text, tuple) and source is None and target is None:
                 source, target = text
@@ -97,6 +99,31 @@ class Reader:
         self._check(batch.texts, batch.sources)
         return batch
 
+    def prompt(self, text: str | None, source: str | None, inputs: Any, bos: bool | None) -> Batch:
+        """What a model begins to write from: one row.
+
+        Args:
+            text: the prompt; what an encoder-decoder reads, or with `source` how the text that it writes begins.
+            source: what an encoder-decoder reads.
+            inputs: tensors of the user's own instead.
+            bos: as in `encode`.
+
+        Raises:
+            UsageError: not exactly one way of giving a prompt.
+            TextError, UnsupportedModelError: see `check_batch`.
+        """
+        if (inputs is None) == (text is None and source is None):
+            raise UsageError("give either a prompt (and source=... for an encoder-decoder) or inputs=....")
+        if inputs is not None:
+            return self.tensors(inputs)
+        self._require_text()
+        if not self.anatomy.is_encoder_decoder or (text is not None and source is not None):
+            return self.batch([self.item(None if source else text, source, text if source else None, bos, None)])
+        read = encode(self._needed(), text if source is None else source)  # type: ignore[arg-type]
+        self._check([None], [read])
+        given = batch_of_texts(self.model, [read], self._needed().pad_token_id or 0)  # type: ignore[arg-type]
+        return Batch(given.arguments, Extents((slice(None),), given.extents.own), (None,), (read,))
+
     def windows(
         self, texts: Sequence[Text], batch_size: int, spans: Sequence[Spans] | None, bos: bool | None
     ) -> Iterator[list[Item]]:
@@ -132,6 +159,19 @@ class Reader:
         check_batch(self.anatomy, texts)
         if self.anatomy.is_encoder_decoder:
             check_batch(self.anatomy, sources, ENCODER)
+
+    def _require_text(self) -> None:
+        """Refuse text for a model that reads something else.
+
+        Raises:
+            UsageError: what it reads.
+        """
+        reads = str(getattr(self.model, "main_input_name", "input_ids"))
+        if reads != "input_ids":
+            raise UsageError(
+                f"{self.anatomy.model} reads {reads}, not text; write lens.capture(inputs={{{reads!r}: ...}}), with "
+                "target=... for what an encoder-decoder writes."
+            )
 
     def _needed(self) -> PreTrainedTokenizerBase:
         if self.tokenizer is None:
