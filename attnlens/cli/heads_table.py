@@ -14,6 +14,7 @@ from rich.text import Text
 
 from attnlens.capture.run import Capture
 from attnlens.cli.maps import Kind, fit_label, head_grid
+from attnlens.heads import Head
 from attnlens.report.metrics import METRICS, metric_values_of
 from attnlens.report.views import Link
 
@@ -41,16 +42,18 @@ class HabitTable:
         shares: the mean weight that it takes, 0 to 1.
         entropy: nats.
         values: every metric, for JSON.
+        stack: letter in front of the heads' addresses.
     """
 
     kinds: Int[np.ndarray, "layer head"]
     shares: Float[np.ndarray, "layer head"]
     entropy: Float[np.ndarray, "layer head"]
     values: dict[str, Float[np.ndarray, "layer head"]]
+    stack: str = ""
 
     @classmethod
     def of(cls, run: Capture) -> HabitTable:
-        """Measure a run."""
+        """Measure a run; of an encoder-decoder, the decoder."""
         values = metric_values_of(run, tuple(METRICS))
         shares = {key: values[key] for key in HABITS}
         if run.tokens[0].special:  # [CLS] or <s>: counted as the first position, so not again as a special token
@@ -58,7 +61,7 @@ class HabitTable:
         habits = np.stack([np.nan_to_num(shares[key], nan=-1.0) for key in HABITS])
         kinds = habits.argmax(0)
         best = habits.max(0)
-        return cls(kinds, np.where(best < 0, np.nan, best), values["entropy"], values)
+        return cls(kinds, np.where(best < 0, np.nan, best), values["entropy"], values, run.anatomy.main_stack)
 
     def ranked(self, kind: int) -> list[tuple[int, int]]:
         """(layer, head) of the heads of one kind, from the largest share down to `FLOOR`."""
@@ -74,7 +77,7 @@ class HabitTable:
         names = list(HABITS)
         return [
             {
-                "head": f"L{layer}H{head}",
+                "head": str(Head(layer, head, self.stack)),
                 "layer": layer,
                 "index": head,
                 "mostly": names[self.kinds[layer, head]],
@@ -104,7 +107,7 @@ def _strongest_heads(table: HabitTable, kinds: Sequence[Kind]) -> Table:
     for index, kind in enumerate(kinds):
         for layer, head in table.ranked(index)[:_N_PER_KIND]:
             share, entropy = table.shares[layer, head], table.entropy[layer, head]
-            drawn.add_row(f"L{layer}H{head}", kind.name, f"{share:.1%}", f"{entropy:.2f} nats")
+            drawn.add_row(str(Head(layer, head, table.stack)), kind.name, f"{share:.1%}", f"{entropy:.2f} nats")
     return drawn
 
 

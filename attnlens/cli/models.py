@@ -20,19 +20,33 @@ __all__ = ["FAMILIES", "Family", "models"]
 
 @dataclass(frozen=True)
 class Family:
-    """What attnlens can do with models of some families; the self-check has the last word on each model."""
+    """What attnlens can do with models of some families (transformers' `model_type`).
+
+    The self-check has the last word on each model.
+    """
 
     families: tuple[str, ...]
     attention: str
-    residual: str
+    points: str
 
 
-# A test holds these against the capture itself, which this command must not load.
+_INTERFACE = (
+    "albert bart bert distilbert electra encoder-decoder gemma2 gemma3_text gpt2 llama marian mistral modernbert opt "
+    "phi3 qwen2 qwen3 roberta t5 vit whisper xlm-roberta"
+)
+_REFUSED = (
+    "big_bird bigbird_pegasus falcon_mamba fnet led longformer mamba mamba2 nystromformer reformer rwkv xlstm yoso"
+)
+
+# A test holds these against the table in docs/families.md, which is measured, since this command must not load torch.
 FAMILIES = (
-    Family(("bert", "roberta", "gpt2", "llama", "mistral", "qwen2"), "lazy and exact", "every point"),
-    Family(("others that use transformers' attention interface",), "if the self-check passes", "blocks' ends only"),
-    Family(("bloom", "deberta-v2", "falcon", "gpt_neo", "gptj", "mpnet"), "refused in this version", "none"),
-    Family(("encoder-decoder models",), "refused in this version", "none"),
+    Family(tuple(_INTERFACE.split()), "lazy and exact", "every point"),
+    Family(("gpt_oss", "mixtral"), "lazy and exact", "all but mlp_act; routers"),
+    Family(("falcon", "gpt_neox"), "lazy and exact", "all but resid_mid, where parallel"),
+    Family(("bloom", "deberta-v2", "gpt_neo", "mpnet"), "exact", "all but q, k, v"),
+    Family(("gptj",), "exact", "all but resid_mid, q, k, v"),
+    Family(("any other, and plain PyTorch",), "if the self-check passes", "what is proven"),
+    Family(tuple(_REFUSED.split()), "refused", "none"),
 )
 
 
@@ -105,8 +119,8 @@ def _families_table() -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("family", "attention", "residual stream"):
+    for name in ("family", "attention", "points"):
         table.add_column(name)
     for family in FAMILIES:
-        table.add_row(", ".join(family.families), family.attention, family.residual)
+        table.add_row(", ".join(family.families), family.attention, family.points)
     return table

@@ -18,11 +18,16 @@ __all__ = [
     "Dtype",
     "HeadOption",
     "JsonOption",
+    "MaxMemory",
     "ModelOption",
+    "TargetOption",
     "TextArgument",
     "TrustRemoteCode",
+    "listed",
     "load_lens",
+    "read_layers",
     "read_text",
+    "text_or_pair",
 ]
 
 ModelOption = Annotated[
@@ -35,6 +40,14 @@ TextArgument = Annotated[str, typer.Argument(metavar="TEXT", help="The sentence;
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")]
 HeadOption = Annotated[
     str | None, typer.Option("--head", metavar="HEAD", help="One head, such as L3H1, counted from 0.")
+]
+TargetOption = Annotated[
+    str | None,
+    typer.Option("--target", metavar="TEXT", help="What an encoder-decoder writes; it reads the other TEXT."),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option("--max-memory", metavar="SIZE", help="Refuse a run that takes more, such as 2G (default: 80% free)."),
 ]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Load a checkpoint that has no safetensors (with weights_only=True).")
@@ -66,6 +79,37 @@ def read_text(text: str) -> str:
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise TextError("the text is not valid UTF-8; convert it first.")
     return text
+
+
+def text_or_pair(lens: Lens, text: str, target: str | None) -> dict[str, Any]:
+    """What `lens.capture` is called with: a text, or what an encoder-decoder reads and writes.
+
+    Raises:
+        UsageError: a target is missing, or there is nothing that could write it.
+    """
+    name = lens.anatomy.model
+    if lens.anatomy.is_encoder_decoder and target is None:
+        raise UsageError(f"{name} is an encoder-decoder: TEXT is what it reads; say what it writes by --target TEXT.")
+    if not lens.anatomy.is_encoder_decoder and target is not None:
+        raise UsageError(f"{name} has one stack, so it has no target to write; leave --target out.")
+    return {"text": text} if target is None else {"source": text, "target": target}
+
+
+def listed(given: str | None) -> tuple[str, ...] | None:
+    """What stands between commas; None where nothing was given."""
+    return None if given is None else tuple(part.strip() for part in given.split(",") if part.strip())
+
+
+def read_layers(given: str | None) -> tuple[int, ...] | None:
+    """Numbers of layers between commas, such as `0,3`; None where nothing was given.
+
+    Raises:
+        UsageError: something else.
+    """
+    parts = listed(given)
+    if parts is not None and not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--layers {given!r} is no list of layers; write numbers from 0 on: --layers 0,3.")
+    return None if parts is None else tuple(map(int, parts))
 
 
 def load_lens(model: str, *, device: str | None = None, **options: Any) -> Lens:

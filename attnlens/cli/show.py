@@ -14,22 +14,30 @@ from attnlens.cli.options import (
     HeadOption,
     JsonOption,
     ModelOption,
+    TargetOption,
     TextArgument,
     TrustRemoteCode,
     load_lens,
     read_text,
+    text_or_pair,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from attnlens.capture.run import Capture
+    from attnlens.capture.tokens import Token
     from attnlens.heads import Head
 
 __all__ = ["show"]
+
+_OTHERS = {"E": "heads of the encoder", "X": "heads that look from the target to the source"}
 
 
 def show(
     text: TextArgument,
     model: ModelOption,
+    target: TargetOption = None,
     head: HeadOption = None,
     words: Annotated[bool, typer.Option("--words", help="With --head: whole words instead of tokens.")] = False,
     as_json: JsonOption = False,
@@ -38,15 +46,17 @@ def show(
     allow_pickle: AllowPickle = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Show a sentence: the heads that stand out, or one head's map."""
+    """Show a sentence: the heads that stand out, or one head's map.
+
+    Of an encoder-decoder the heads of the decoder; --head EL0H1 names one of the encoder, XL0H1 one that looks from
+    the target to the source.
+    """
     from attnlens.heads import Head
 
     sentence = read_text(text)
     address = None if head is None else Head.parse(head)
     lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    run = lens.capture(sentence, points=())
-    if address is not None:
-        address = address.within(run.n_layers, run.n_heads)
+    run = lens.capture(**text_or_pair(lens, sentence, target), points=())
     if as_json:
         console.json(_document(run, address, words))
     elif address is None:
@@ -61,6 +71,12 @@ def _print_run(run: Capture) -> None:
     _print_title(run)
     for part in draw_habits(HabitTable.of(run), console.stdout_width()):
         console.out("", part)
+    if run.anatomy.is_encoder_decoder:
+        console.out("")
+    for stack in run.anatomy.stacks:
+        if stack.letter != run.anatomy.main_stack:
+            heads = stack.heads()
+            console.out(f"{heads[0]} to {heads[-1]}: {_OTHERS[stack.letter]}, for --head")
 
 
 def _print_head(run: Capture, head: Head, words: bool) -> None:
@@ -88,7 +104,10 @@ def _print_title(run: Capture) -> None:
     from attnlens.capture.tokens import printable
 
     anatomy = run.anatomy
-    size = f"{anatomy.family}, {run.n_layers} layers x {run.n_heads} heads, {len(run.tokens)} tokens"
+    tokens = f"{len(run.tokens)} tokens"
+    if run.source is not None:
+        tokens = f"{len(run.source.tokens)} tokens to {tokens}"
+    size = f"{anatomy.family}, {run.n_layers} layers x {run.n_heads} heads, {tokens}"
     verdict = "self-check passed" if anatomy.self_check.passed else "self-check FAILED"
     console.out(Text(printable(anatomy.model), style="bold").append(f"  {size}, {verdict}", style="not bold"))
 
@@ -100,15 +119,21 @@ def _document(run: Capture, head: Head | None, words: bool) -> dict[str, Any]:
     document = {
         "model": run.anatomy.to_json(),
         "text": run.text,
-        "tokens": [
-            {"id": token.id, "label": token.label, "span": token.span, "word": token.word, "special": token.special}
-            for token in run.tokens
-        ],
+        "tokens": _tokens(run.tokens),
         "versions": dict(run.versions),
     }
+    if run.source is not None:
+        document |= {"source": run.source.text, "source_tokens": _tokens(run.source.tokens)}
     if head is None:
         return document | {"heads": HabitTable.of(run).to_json()}
     return document | {"head": _head_document(run, head, words)}
+
+
+def _tokens(tokens: Sequence[Token]) -> list[dict[str, Any]]:
+    return [
+        {"id": token.id, "label": token.label, "span": token.span, "word": token.word, "special": token.special}
+        for token in tokens
+    ]
 
 
 def _head_document(run: Capture, head: Head, words: bool) -> dict[str, Any]:
@@ -124,11 +149,12 @@ def _head_document(run: Capture, head: Head, words: bool) -> dict[str, Any]:
         for link in strongest(view)
     ]
     return {
-        "head": str(head),
-        "layer": head.layer,
-        "index": head.head,
+        "head": str(view.head),
+        "layer": view.head.layer,
+        "index": view.head.head,
         "level": view.level,
         "labels": list(view.row_labels),
+        "key_labels": list(view.column_labels),
         "attention": attention,
         "strongest": links,
     }

@@ -7,12 +7,13 @@ A view holds plain text; whoever draws it escapes it. Every view has a `caption`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from attnlens.capture.run import Capture
+from attnlens.capture.sites import CROSS, ENCODER
 from attnlens.capture.tokens import Token, Unit
 from attnlens.errors import UsageError
 from attnlens.heads import Head
@@ -216,27 +217,47 @@ def pattern_view(
         HeadAddressError: the model has no such head.
         ResultsError: the labels are of another model.
     """
-    head = Head.parse(head).within(run.n_layers, run.n_heads)
+    head = _head_of(run, head)
     if results is not None:
         results.check_same_model(run.anatomy)
-    units: Sequence[Unit | Token] = run.units if words else run.tokens
-    shown = [i for i, unit in enumerate(units) if not (hide_special and unit.special)]
-    weights = run.attention(head=head, words=words).numpy()[np.ix_(shown, shown)]
-    visible = run.visible(head.layer, words=words).numpy()[np.ix_(shown, shown)]
-    labels = tuple(units[i].label for i in shown)
+    queries, keys = _units_of(run, head.stack, words)
+    rows, columns = (
+        [i for i, unit in enumerate(units) if not (hide_special and unit.special)] for units in (queries, keys)
+    )
+    weights = run.attention(head=head, words=words).numpy()[np.ix_(rows, columns)]
+    visible = run.visible(head.layer, words=words, stack=head.stack or None).numpy()[np.ix_(rows, columns)]
     level = "words" if words else "tokens"
-    hidden = len(units) - len(shown)
+    hidden = len(keys) - len(columns)
     return PatternView(
         head=head,
         weights=weights,
         visible=visible,
-        row_labels=labels,
-        column_labels=labels,
+        row_labels=tuple(queries[i].label for i in rows),
+        column_labels=tuple(keys[i].label for i in columns),
         level=level,
         labels=results.of(head).labels if results is not None else (),
-        title=f"{head} on {count(len(shown), level[:-1])}",
+        title=f"{head} on {count(len(rows), level[:-1])}",
         caption=_pattern_caption(head, weights, visible, level, hidden),
     )
+
+
+def _head_of(run: Capture, address: Head | str | tuple[int, int]) -> Head:
+    """The head that is meant, with the letter of its stack: without one, the decoder's in an encoder-decoder."""
+    head = Head.parse(address)
+    letter = head.stack or run.anatomy.main_stack
+    if not run.anatomy.stacks:
+        return head.within(run.n_layers, run.n_heads)
+    stack = run.anatomy.stack(letter)
+    return replace(head, stack=letter).within(stack.n_layers, stack.n_heads)
+
+
+def _units_of(run: Capture, letter: str, words: bool) -> tuple[Sequence[Unit | Token], Sequence[Unit | Token]]:
+    """What rows and columns of a stack's maps stand for: `E` reads the source, `X` looks from target to source."""
+    own: Sequence[Unit | Token] = run.units if words else run.tokens
+    if run.source is None or letter not in (ENCODER, CROSS):
+        return own, own
+    source: Sequence[Unit | Token] = run.source_units if words else run.source.tokens
+    return (source if letter == ENCODER else own), source
 
 
 def strongest(view: PatternView, limit: int = 10) -> tuple[Link, ...]:

@@ -73,6 +73,24 @@ def gpt2(tmp_path_factory) -> Path:
     return _folder("gpt2", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory) -> Callable[[str], Path]:
+    """`family_folder("bart")`: a folder with the tiny random model of a family, and its tokenizer."""
+    from family_models import FAMILIES
+
+    made: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("families") / name
+            FAMILIES[name].build().save_pretrained(made[name])
+            if tokenizer := FAMILIES[name].tokenizer():
+                tokenizer.save_pretrained(made[name])
+        return made[name]
+
+    return folder
+
+
 def _folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from random_models import BUILDERS
 

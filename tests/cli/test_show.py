@@ -108,6 +108,55 @@ def test_a_dash_reads_stdin(cli, bert):
     assert piped.out == given.out
 
 
+@pytest.mark.parametrize(("head", "stack", "rows", "columns"), [
+    ("XL3H1", "X", "tokens", "source_tokens"),
+    ("EL1H2", "E", "source_tokens", "source_tokens"),
+    ("L4H0", "D", "tokens", "tokens"),
+])  # fmt: skip
+def test_heads_of_an_encoder_decoder_are_transformers_own(cli, family_folder, head, stack, rows, columns):
+    from eager_truth import eager_attentions
+    from family_models import FAMILIES
+
+    done = cli("show", "-m", family_folder("bart"), "The keys", "--target", "are on", "--head", head, "--json")
+
+    document = json.loads(done.out)
+    ids = {name: torch.tensor([[token["id"] for token in document[name]]]) for name in ("source_tokens", "tokens")}
+    inputs = {"input_ids": ids["source_tokens"], "decoder_input_ids": ids["tokens"]}
+    shown = document["head"]
+    layer, index = shown["layer"], shown["index"]
+    expected = eager_attentions(FAMILIES["bart"].build(), inputs)[stack][layer][0, index].numpy()
+    found = np.array([[0 if weight is None else weight for weight in row] for row in shown["attention"]])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert shown["labels"] == [token["label"] for token in document[rows]]
+    assert shown["key_labels"] == [token["label"] for token in document[columns]]
+    assert document["source"] == "The keys"
+
+
+def test_the_heads_of_all_stacks_are_named(cli, family_folder):
+    done = cli("show", "-m", family_folder("bart"), "The keys", "--target", "are on")
+
+    assert (done.code, done.err) == (0, "")
+    assert {"EL0H0 to EL1H2:", "XL0H0 to XL4H3:"} <= {line[:15] for line in done.out.splitlines()}
+    assert "DL0H3" in done.out
+    assert max(map(len, done.out.splitlines()[1:])) <= 80
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "expected"),
+    [
+        ("bart", [], "--target TEXT"),
+        ("llama", ["--target", "are on"], "leave --target out"),
+        ("whisper", ["--target", "are on"], "reads input_features"),
+        ("bart", ["--target", "are on", "--head", "XL5H0"], "XL0H0 to XL4H3"),
+    ],
+)
+def test_a_target_that_does_not_fit_is_one_line(cli, family_folder, family, options, expected):
+    done = cli("show", "-m", family_folder(family), "The keys", *options)
+
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert expected in done.err
+
+
 @pytest.mark.parametrize("options", [[], ["--head", "L0H0"], ["--json"], ["--head", "L0H0", "--json"]])
 def test_hostile_text_stays_text(cli, bert, options):
     done = cli("show", "-m", bert, HOSTILE, *options)
