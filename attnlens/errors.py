@@ -15,6 +15,7 @@ __all__ = [
     "CorpusError",
     "HeadAddressError",
     "ModelNotFoundError",
+    "MeasureError",
     "OutputError",
     "PluginError",
     "ProbeDataError",
@@ -45,6 +46,10 @@ class HeadAddressError(UsageError):
 
 
 class ModelNotFoundError(AttnlensError):
+class MeasureError(AttnlensError):
+    """A measure that does not exist for this model or run."""
+
+
     """No model by this name: not embedded, not a folder with a config, not on the hub (or no network)."""
 
 

@@ -20,6 +20,7 @@ from attnlens.errors import CaptureError, TextError, UsageError
 from attnlens.heads import Head
 from attnlens.measures.attribution import HeadAttribution
 from attnlens.measures.running import Reducer, head_summary
+from attnlens.measures.registry import Measure, Measured
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.contributions import explain_logit
 from attnlens.models.encode import Text, encode
@@ -29,6 +30,7 @@ from attnlens.models.generation import Generation
 from attnlens.models.inputs import Batch, numbered
 from attnlens.models.loading import LoadedModel, load_pretrained
 from attnlens.models.memory import MemoryEstimate, Request, available_bytes, longest_that_fits, parse_bytes
+from attnlens.models.measuring import measure_text
 from attnlens.models.opening import open_model
 from attnlens.models.reader import Reader
 from attnlens.models.running import Plan, check_points, reduce_batch, run_batch
@@ -362,6 +364,37 @@ class Lens:
         return generate_run(self._opened, self.tokenizer, prompt, generation, plan, self._versions, progress)
 
     def attribute_heads(
+    def measure(
+        self,
+        name: str | Measure,
+        text: Text | Capture,
+        head: object = None,
+        *,
+        mode: str | None = None,
+        **options: Any,
+    ) -> Measured:
+        """Take a measure of a text: what every head, or one of them, does there.
+
+        Args:
+            name: of an installed measure (`attnlens measures` lists them), an alias that another tool has for it, or a
+                `Measure`.
+            text: the text; a pair, which is (source, target) for an encoder-decoder; or a run that was captured before
+                and holds what the measure needs.
+            head: one head ("L3H1"); None for all.
+            mode: as in `capture`; a measure that needs gradients runs in "exact".
+            options: settings of the measure, such as `offset=-2`.
+
+        Returns:
+            The values with their axes, the measure and the run.
+
+        Raises:
+            MeasureError: the model, or the run, does not have what the measure needs; the message says what to take.
+            UsageError: no such measure or option, or a run of another model.
+            HeadAddressError: no such head; the message says which there are.
+            As `capture`.
+        """
+        return measure_text(self, name, text, head, mode, options)
+
         self,
         text: Text,
         target: str | None = None,
