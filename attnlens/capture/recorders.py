@@ -103,6 +103,7 @@ class PatternRecorder:
         """
         self.extents, self.wanted = extents, wanted
         self.calls: list[Site] = []
+        self.rows: set[int] = set()
         self._kept: dict[Site, Scores | tuple[Tensor, Tensor]] = {}
         self._vectors: dict[str, dict[Site, Tensor]] = {name: {} for name in vectors}
         self._terms = Terms()
@@ -110,6 +111,7 @@ class PatternRecorder:
     def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
         """Run the attention and keep it if it is wanted."""
         self.calls.append(call.site)
+        self.rows.add(call.query.shape[0])
         output, weights = self.record(call)
         if self._vectors and self.wanted.has_layer(call.site.layer):
             given = {"q": call.query, "k": call.key, "v": call.value, "z": output.transpose(1, 2)}
@@ -120,6 +122,7 @@ class PatternRecorder:
     def on_weights(self, call: WeightsCall) -> Tensor:
         """Keep weights that the model built itself, in every mode: there are no queries and keys to keep instead."""
         self.calls.append(call.site)
+        self.rows.add(call.weights.shape[0])
         if call.site in self.wanted:
             heads = self.wanted.at(call.site)
             self._kept[call.site] = (own_memory(some_heads(call.weights, heads)), _seen_by_scores(call.scores).cpu())
@@ -151,7 +154,8 @@ class PatternRecorder:
         queries, keys = self.extents.queries(site, row), self.extents.keys(site, row)
         if isinstance(kept, Scores):
             n_batch, _, n_queries, n_keys = kept.shape
-            whole = (n_batch, *queries.indices(n_queries)[:2], *keys.indices(n_keys)[:2]) == (1, 0, n_queries, 0, n_keys)
+            cut = (n_batch, *queries.indices(n_queries)[:2], *keys.indices(n_keys)[:2])
+            whole = cut == (1, 0, n_queries, 0, n_keys)
             return LazyPattern(kept if whole else kept.of(row, queries, keys), heads)
         weights, seen = kept
         own = seen[row if seen.shape[0] > 1 else 0, 0, queries, keys]
@@ -230,6 +234,7 @@ class ReduceRecorder(PatternRecorder):
     def on_weights(self, call: WeightsCall) -> Tensor:
         """The model's own weights of a site are one tile."""
         self.calls.append(call.site)
+        self.rows.add(call.weights.shape[0])
         if call.site in self.wanted:
             n_batch, n_heads, n_queries, _ = call.weights.shape
             keep, starts = self._rows(call.site, n_queries, call.weights.device)

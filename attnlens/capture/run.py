@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import index
 from pathlib import Path
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlens.axes import Visibility
+from attnlens.capture.overview import Overview, Pool, pooled
 from attnlens.capture.patterns import Pattern
 from attnlens.capture.sites import CROSS, DECODER, ENCODER, ONLY, STACKS
 from attnlens.capture.stream import Stream
@@ -154,6 +155,46 @@ class Capture:
             found = found.squeeze(-3)
         return found if out is None else out.copy_(found)
 
+    def overview(
+        self,
+        layer: SupportsIndex | None = None,
+        head: SupportsIndex | str | tuple[int, int] | Head | None = None,
+        *,
+        rows: int = 256,
+        columns: int = 256,
+        pool: Pool = "max",
+        kind: str = "self",
+        stack: str | None = None,
+    ) -> Overview:
+        """The map of one head, or of each head of a layer, pooled to a grid that fits a screen.
+
+        The whole map is never built, so this serves texts of any length; `attention(queries=..., keys=...)` gives the
+        exact weights behind a cell.
+
+        Args:
+            layer: the layer; not needed where `head` is an address.
+            head: as in `attention`; None for every head of `layer`.
+            rows: cells along the queries; at most one per query.
+            columns: cells along the keys; at most one per key.
+            pool: what a cell shows: its largest weight, or the mean over what is visible of it.
+            kind: "self" or "cross", as in `attention`.
+            stack: "E", "D" or "X", as in `attention`.
+
+        Returns:
+            Cells (`weights`, `[row column]` for one head, else `[head row column]`; NaN where nothing is visible), the
+            share of each that is visible, and the positions at which they begin.
+
+        Raises:
+            UsageError: neither a layer nor a head, a grid without cells, another way of pooling.
+            HeadAddressError, CaptureError: as in `attention`.
+        """
+        letter = self._letter(head, kind, stack)
+        at_layer, at_head = self._address(layer, head, letter)
+        if at_layer is None:
+            raise UsageError("an overview is of one layer or head; give layer=... or head='L0H0'.")
+        found = pooled(*self._chosen(letter, at_layer, at_head), rows, columns, pool)
+        return found if at_head is None else replace(found, weights=found.weights[0])
+
     def visible(self, layer: SupportsIndex = 0, *, words: bool = False, stack: str | None = None) -> Visibility:
         """True where the mask let a query see a key; the rest is "not visible", which is not the same as weight 0.
 
@@ -251,7 +292,8 @@ class Capture:
     def _stacks(self) -> dict[str, Patterns]:
         if not self.anatomy.is_encoder_decoder:
             return {ONLY: self.patterns}
-        return {ENCODER: self.encoder, DECODER: self.patterns, CROSS: self.cross}
+        encoder = {ENCODER: self.encoder} if self.encoder else {}  # torch's TransformerDecoder stands alone
+        return encoder | {DECODER: self.patterns, CROSS: self.cross}
 
     def _letter(self, head: object, kind: str, stack: str | None) -> str:
         """The stack that a call means."""
@@ -336,17 +378,22 @@ class Capture:
     def _map(
         self, letter: str, layer: int, head: int | None, words: bool, queries: slice, keys: slice
     ) -> Float[Tensor, "head query key"]:
-        pattern = self._pattern(letter, layer)
-        heads = _ALL if head is None else self._held(pattern, layer, head)
-        if head is None and pattern.heads is not None:
-            kept = ", ".join(str(Head(layer, held, letter)) for held in pattern.heads)
-            raise CaptureError(f"layer {layer} keeps {kept} only; ask for one of them by head=.")
+        pattern, heads = self._chosen(letter, layer, head)
         if not words:
             return pattern.weights(heads, queries, keys)
         weights = pattern.weights(heads)
         rows, columns = self._members(letter, weights.dtype)
         means = rows / rows.sum(1, keepdim=True)
         return (means @ weights @ columns.T)[:, queries, keys]
+
+    def _chosen(self, letter: str, layer: int, head: int | None) -> tuple[Pattern, slice]:
+        """A layer's pattern, and which of its heads."""
+        pattern = self._pattern(letter, layer)
+        heads = _ALL if head is None else self._held(pattern, layer, head)
+        if head is None and pattern.heads is not None:
+            kept = ", ".join(str(Head(layer, held, letter)) for held in pattern.heads)
+            raise CaptureError(f"layer {layer} keeps {kept} only; ask for one of them by head=.")
+        return pattern, heads
 
     def _held(self, pattern: Pattern, layer: int, head: int) -> slice:
         if pattern.heads is not None and head not in pattern.heads:

@@ -23,6 +23,9 @@ from attnlens.models.made_up import MadeUp
 __all__ = ["AttentionSizes", "Found", "find_attention"]
 
 
+_ROUTES = {"_InterfaceCall": "interface", "_FunctionCall": "sdpa", "_MultiHeadCall": "multi-head"}
+
+
 @dataclass(frozen=True)
 class AttentionSizes:
     """One site's sizes, as its call showed them; `n_kv_heads` and `d_head` are None where only weights were seen."""
@@ -40,11 +43,13 @@ class Found:
         tap: where to listen.
         sizes: of every site.
         route: "interface", "softmax", "sdpa" or "multi-head", for people.
+        batch_axis: which axis of the model's arguments counts the texts: 0, or 1 for `[position batch d_model]`.
     """
 
     tap: Tap
     sizes: dict[Site, AttentionSizes]
     route: str
+    batch_axis: int = 0
 
 
 def find_attention(
@@ -69,7 +74,8 @@ def find_attention(
         with torch.no_grad(), _counting(stacks) as runs, _listening(model, route, listener, stacks, family):
             _run(model, batch)
         if listener.calls:
-            return _found(model, route, listener, stacks, runs)
+            axis = _batch_axis(model, batch, {call.rows for call in listener.calls})
+            return _found(model, route, listener.calls, stacks, runs, axis)
     raise UnsupportedModelError(
         f"no attention of {type(model).__name__} could be reached: it calls neither transformers' attention interface "
         "nor PyTorch's softmax, SDPA or multi-head attention (a fused kernel of its own never builds weights). "
@@ -99,22 +105,36 @@ def _run(model: nn.Module, batch: MadeUp) -> None:
         ) from error
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """One attention call: whose, of what sizes, for how many texts, and whether it reads another stack."""
+
+    module: nn.Module
+    sizes: AttentionSizes
+    rows: int
+    reads_source: bool
+    route: str
+
+
 @dataclass
 class _Listener:
     """Notes every attention call and lets the model go on as it would."""
 
     eager: bool
-    calls: list[tuple[nn.Module, AttentionSizes, tuple[int, int], str]] = field(default_factory=list)
+    calls: list[_Seen] = field(default_factory=list)
 
     def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
-        sizes = AttentionSizes(call.query.shape[1], call.key.shape[1], call.query.shape[-1])
-        self.calls.append((call.module, sizes, (call.query.shape[2], call.key.shape[2]), type(call).__name__))
+        n_rows, n_heads, n_queries, d_head = call.query.shape
+        n_kv_heads, n_keys = call.key.shape[1:3]
+        sizes, route = AttentionSizes(n_heads, n_kv_heads, d_head), _ROUTES[type(call).__name__]
+        self.calls.append(_Seen(call.module, sizes, n_rows, n_queries != n_keys, route))
         return call.run_eager() if self.eager else (call.run_fused(), None)
 
     def on_weights(self, call: WeightsCall) -> Tensor:
-        _, n_heads, n_queries, n_keys = call.weights.shape
+        n_rows, n_heads, n_queries, n_keys = call.weights.shape
         if _named_attention(call.module) or n_queries == n_keys:
-            self.calls.append((call.module, AttentionSizes(n_heads, None, None), (n_queries, n_keys), "softmax"))
+            sizes = AttentionSizes(n_heads, None, None)
+            self.calls.append(_Seen(call.module, sizes, n_rows, n_queries != n_keys, "softmax"))
         return call.weights
 
 
@@ -174,8 +194,29 @@ def _named_attention(module: nn.Module) -> bool:
     return "attention" in name or "attn" in name
 
 
+def _batch_axis(model: nn.Module, batch: MadeUp, rows: set[int]) -> int:
+    """The axis of what the model was given that counts its texts, as its attention does.
+
+    Raises:
+        UnsupportedModelError: it attends within parts of a text (windows), or across texts.
+    """
+    if len(rows) == 1:
+        axes = [axis for axis, size in enumerate(batch.sizes[:2]) if size in rows]
+        if axes or not batch.sizes:
+            return axes[0] if axes else 0
+    raise UnsupportedModelError(
+        f"{type(model).__name__} was given {list(batch.sizes)} and attends in groups of {sorted(rows)}, not text by "
+        "text (windows of a picture, say); such attention is no map over one text."
+    )
+
+
 def _found(
-    model: nn.Module, route: str, listener: _Listener, stacks: Sequence[LayerStack], runs: Counter[nn.Module]
+    model: nn.Module,
+    route: str,
+    calls: Sequence[_Seen],
+    stacks: Sequence[LayerStack],
+    runs: Counter[nn.Module],
+    batch_axis: int,
 ) -> Found:
     home = {
         module: (stack, i) for stack in stacks for i, layer in enumerate(stack.layers) for module in layer.modules()
@@ -184,14 +225,15 @@ def _found(
     attended: Counter[tuple[nn.Module, str]] = Counter()
     sites: dict[nn.Module, tuple[Site, ...]] = {}
     sizes: dict[Site, AttentionSizes] = {}
-    for module, size, (n_queries, n_keys), _ in listener.calls:
-        if module not in home:
+    two_sided = len(stacks) > 1 or (stacks[0].has_cross and any(call.reads_source for call in calls))
+    for call in calls:
+        if call.module not in home:
             raise UnsupportedModelError(
-                f"{type(module).__name__} of {type(model).__name__} attends outside its layers; "
+                f"{type(call.module).__name__} of {type(model).__name__} attends outside its layers; "
                 "name the layers in an adapter (entry point attnlens.families)."
             )
-        stack, layer = home[module]
-        letter = _letter(stack, stacks, n_queries != n_keys)
+        stack, layer = home[call.module]
+        letter = _letter(stack, call.reads_source) if two_sided else ONLY
         times = max(1, runs[stack.layers[layer]])
         site = Site(letter, layer if times == 1 else seen[letter])
         attended[stack.layers[layer], letter] += 1
@@ -201,24 +243,15 @@ def _found(
                 "such layers are not one map per head."
             )
         seen[letter] += 1
-        sites[module] = (*sites.get(module, ()), site)
-        sizes[site] = size
-    names = {
-        "softmax": "softmax",
-        "_InterfaceCall": "interface",
-        "_FunctionCall": "sdpa",
-        "_MultiHeadCall": "multi-head",
-    }
-    kind = names[listener.calls[0][3]]
-    known = Sites(sites)
+        sites[call.module] = (*sites.get(call.module, ()), site)
+        sizes[site] = call.sizes
+    known, kinds = Sites(sites), {call.route for call in calls}
     tap = Tap.through_interface(model, known) if route == INTERFACE else Tap(model, FUNCTIONS, known)
-    return Found(tap, sizes, kind)
+    return Found(tap, sizes, "softmax" if "softmax" in kinds else calls[0].route, batch_axis)
 
 
-def _letter(stack: LayerStack, stacks: Sequence[LayerStack], reads_source: bool) -> str:
+def _letter(stack: LayerStack, reads_source: bool) -> str:
     """The source and the target of a made-up batch differ in length: that tells cross-attention from self-attention."""
-    if len(stacks) == 1:
-        return ONLY
     if stack.kind == "encoder":
         return ENCODER
     return CROSS if reads_source else DECODER

@@ -93,7 +93,11 @@ def encode_target(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, te
 
 
 def batch_of_inputs(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, inputs: Any, target: EncodedText | None = None
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase | None,
+    inputs: Any,
+    target: EncodedText | None = None,
+    batch_axis: int = 0,
 ) -> Batch:
     """The user's own tensors, as they are: only positions that left padding would shift are added.
 
@@ -102,14 +106,17 @@ def batch_of_inputs(
         tokenizer: for labels, where the tensors are ids.
         inputs: a mapping of arguments (what a tokenizer or a processor returns), or a lone positional argument.
         target: what an encoder-decoder writes, where the inputs do not say.
+        batch_axis: which axis of the tensors counts the texts.
 
     Raises:
         TextError: a row of the attention mask has no real position.
-        UsageError: ids or masks that are no `[batch position]`.
+        UsageError: no tensors; not what the model takes; ids or masks that are no `[batch position]`.
     """
-    arguments = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
+    arguments = _named(model, inputs)
     place = _device(model)
     arguments = {name: value.to(place) if isinstance(value, Tensor) else value for name, value in arguments.items()}
+    if not isinstance(model, PreTrainedModel):
+        return _batch_of_plain(tokenizer, arguments, batch_axis)
     two_stacks = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
     if two_stacks and target is not None and "decoder_input_ids" not in arguments:
         rows = _n_rows(arguments)
@@ -124,6 +131,39 @@ def batch_of_inputs(
     if not two_stacks:
         return Batch(arguments, Extents(own), texts)
     return Batch(arguments, Extents(own, source), texts, _texts(tokenizer, arguments, "input_ids", source))
+
+
+def _named(model: nn.Module, inputs: Any) -> dict[str, Any]:
+    """The arguments by name; a lone tensor is the model's main one, "" where that has no name.
+
+    Raises:
+        UsageError: no tensor, an empty one, or none that the model reads.
+    """
+    main = str(model.main_input_name) if isinstance(model, PreTrainedModel) else ""
+    arguments = dict(inputs) if isinstance(inputs, Mapping) else {main: inputs}
+    tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
+    if not tensors:
+        kind = f"holds {', '.join(map(str, arguments)) or 'nothing'}" if isinstance(inputs, Mapping) else "is no tensor"
+        raise UsageError(
+            f"inputs {kind} ({type(inputs).__name__}); expected a tensor, or a mapping of names to tensors."
+        )
+    for name, value in tensors.items():
+        if not value.numel():
+            raise UsageError(f"{name or 'inputs'} has shape {list(value.shape)}, so there is nothing to attend to.")
+    if main and main not in tensors and "inputs_embeds" not in tensors:
+        raise UsageError(f"{type(model).__name__} reads {main}; inputs holds {', '.join(tensors)}.")
+    return arguments
+
+
+def _batch_of_plain(tokenizer: PreTrainedTokenizerBase | None, arguments: Mapping[str, Any], batch_axis: int) -> Batch:
+    """Tensors for a module of the user's own, of whose arguments nothing is known but the axis that counts texts."""
+    sizes = [value.shape for value in arguments.values() if isinstance(value, Tensor) and value.ndim > 1]
+    n_rows = sizes[0][batch_axis] if sizes else 1
+    texts: tuple[EncodedText | None, ...] = (None,) * n_rows
+    ids = arguments.get("", arguments.get("input_ids"))
+    if isinstance(ids, Tensor) and ids.ndim == 2 and not ids.is_floating_point() and not ids.is_complex():
+        texts = tuple(_labelled(tokenizer, row.tolist()) for row in (ids.T if batch_axis else ids).cpu())
+    return Batch(arguments, Extents.everything(n_rows), texts, (None,) * n_rows)
 
 
 def numbered(n_positions: int) -> EncodedText:
@@ -164,9 +204,15 @@ def _extents(arguments: Mapping[str, Any], ids: str, mask: str) -> tuple[slice, 
     """Where the real positions of each row stand: from its first to its last, by the mask."""
     for name in (ids, mask):
         value = arguments.get(name)
-        if isinstance(value, Tensor) and value.ndim not in (2, 4):
+        if isinstance(value, Tensor) and value.ndim not in ((2, 4) if name == mask else (2,)):
             raise UsageError(f"{name} has shape {list(value.shape)}; expected [batch position].")
-    keep = arguments.get(mask)
+    known, keep = arguments.get(ids), arguments.get(mask)
+    if isinstance(known, Tensor) and (known.is_floating_point() or known.dtype == torch.bool):
+        raise UsageError(
+            f"{ids} holds {str(known.dtype).removeprefix('torch.')}; expected whole numbers (ids of tokens)."
+        )
+    if isinstance(known, Tensor) and isinstance(keep, Tensor) and keep.ndim == 2 and keep.shape != known.shape:
+        raise UsageError(f"{mask} has shape {list(keep.shape)}, {ids} has {list(known.shape)}; expected the same.")
     if not isinstance(keep, Tensor) or keep.ndim != 2:
         length = arguments[ids].shape[1] if isinstance(arguments.get(ids), Tensor) else None
         return (slice(0, length) if length is not None else slice(None),) * _n_rows(arguments)

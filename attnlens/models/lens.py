@@ -117,7 +117,7 @@ class Lens:
         self._versions = library_versions()
         self._opened = open_model(loaded, family, example)
         self.anatomy: Anatomy = self._opened.anatomy
-        self._reader = Reader(self.model, self.tokenizer, self.anatomy)
+        self._reader = Reader(self.model, self.tokenizer, self.anatomy, self._opened.batch_axis)
 
     def __repr__(self) -> str:
         a = self.anatomy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = ["MadeUp", "made_up", "output_of", "without_cache"]
 # Two texts of different length, and targets as long as neither, so that the length of an axis tells which one it is.
 _LENGTHS = (12, 8)
 _TARGETS = (10, 10)
+_TARGET_NAMES = ("tgt", "trg", "target", "decoder")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class MadeUp:
 
     arguments: Mapping[str, Any]
     extents: Extents
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the first argument that has more than one axis."""
+        values = (value for value in self.arguments.values() if isinstance(value, Tensor) and value.ndim > 1)
+        return next((tuple(value.shape) for value in values), ())
 
     def call(self, model: nn.Module) -> Any:
         """The model's output."""
@@ -139,22 +147,48 @@ def _placed(value: Tensor, model: PreTrainedModel) -> Tensor:
 
 
 def _for_plain_module(model: nn.Module) -> MadeUp:
-    """Ids for a module that begins with an embedding, else random vectors of the width that its attention takes."""
+    """Ids for a module that begins with an embedding, else random vectors of the width that its attention takes.
+
+    A module that must be given two arguments reads a source and writes a target.
+    """
     generator = torch.Generator().manual_seed(0)
-    weight = next(iter(model.parameters()), None)
-    if weight is None:
+    if next(iter(model.parameters()), None) is None:
         raise UnsupportedModelError(f"{type(model).__name__} has no weights, so there is nothing to open.")
+    needed = _needed_arguments(model)
+    if len(needed) > 2:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} takes {', '.join(needed)}, for which attnlens has no made-up input; "
+            "give one: attnlens.load(model=..., example={...})."
+        )
+    if len(needed) < 2:
+        return MadeUp({"": _made_up_values(model, _LENGTHS[0], generator)}, Extents.everything(2))
+    targets = [name for name in needed if any(mark in name.lower() for mark in _TARGET_NAMES)] or needed[1:]
+    lengths = {name: max(_TARGETS) if name in targets[:1] else _LENGTHS[0] for name in needed}
+    values = {name: _made_up_values(model, length, generator) for name, length in lengths.items()}
+    return MadeUp(values, Extents.everything(2))
+
+
+def _needed_arguments(model: nn.Module) -> list[str]:
+    """Names of what `forward` cannot be called without."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [known.name for known in parameters if known.kind in kinds and known.default is inspect.Parameter.empty]
+
+
+def _made_up_values(model: nn.Module, length: int, generator: torch.Generator) -> Tensor:
+    """Two rows of ids or vectors; the axes the other way round where every attention of torch's own wants it so."""
+    weight = next(iter(model.parameters()))
     table = next((module for module in model.modules() if isinstance(module, nn.Embedding)), None)
     if table is not None:
-        ids = torch.randint(table.num_embeddings, (2, _LENGTHS[0]), generator=generator)
-        return MadeUp({"": ids.to(weight.device)}, Extents.everything(2))
+        return torch.randint(table.num_embeddings, (2, length), generator=generator).to(weight.device)
     width = _input_width(model)
     if width is None:
         raise UnsupportedModelError(
             f"what {type(model).__name__} takes cannot be guessed; give it: attnlens.load(model=..., example=tensor)."
         )
-    vectors = torch.randn(2, _LENGTHS[0], width, generator=generator).to(weight)
-    return MadeUp({"": vectors}, Extents.everything(2))
+    vectors = torch.randn(2, length, width, generator=generator).to(weight)
+    own = [module.batch_first for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+    return vectors.transpose(0, 1).contiguous() if own and not any(own) else vectors
 
 
 def _input_width(model: nn.Module) -> int | None:

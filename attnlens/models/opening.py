@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attnlens.capture.recorders import DenseRecorder, ExactRecorder, LazyEagerRecorder, LazyRecorder, PatternRecorder
+from attnlens.capture.recorders import (
+    DenseRecorder,
+    ExactRecorder,
+    Extents,
+    LazyEagerRecorder,
+    LazyRecorder,
+    PatternRecorder,
+)
 from attnlens.capture.sites import CROSS, DECODER, ENCODER, ONLY, Site
 from attnlens.capture.tap import Tap, needs_eager, recording
 from attnlens.errors import UnsupportedModelError
@@ -40,6 +47,7 @@ class Opened:
         stacks, wirings: its layers and how they are wired, by the letter of the stack.
         recorders: mode -> what records it.
         anatomy: the same for people and files.
+        batch_axis: which axis of the model's arguments, and of its output, counts the texts.
     """
 
     tap: Tap
@@ -47,6 +55,7 @@ class Opened:
     wirings: Mapping[str, Wiring]
     recorders: Mapping[str, type[PatternRecorder]]
     anatomy: Anatomy
+    batch_axis: int = 0
 
 
 def open_model(loaded: LoadedModel, family: Family | None = None, example: Any = None) -> Opened:
@@ -71,6 +80,8 @@ def open_model(loaded: LoadedModel, family: Family | None = None, example: Any =
     batch = made_up(model, example)
     with torch.no_grad():
         found = find_attention(model, stacks, batch, family)
+        if found.batch_axis:
+            batch = replace(batch, extents=Extents.everything(batch.sizes[1]))
         recorders = _recorders(model, found)
         proof = check_attention(
             found.tap, batch, lambda: recorders["lazy" if "lazy" in recorders else "exact"](batch.extents)
@@ -82,7 +93,7 @@ def open_model(loaded: LoadedModel, family: Family | None = None, example: Any =
             letter: _measure(model, letter, stack, wirings[letter], batch) for letter, stack in lettered.items()
         }
     anatomy = _anatomy(loaded, family, found, proof, lettered, wirings, measured)
-    return Opened(found.tap, lettered, wirings, recorders, anatomy)
+    return Opened(found.tap, lettered, wirings, recorders, anatomy, found.batch_axis)
 
 
 def _refuse_unfit(model: nn.Module) -> None:
@@ -126,7 +137,7 @@ def _recorders(model: nn.Module, found: Found) -> dict[str, type[PatternRecorder
 
 def _lettered(stacks: tuple[LayerStack, ...], found: Found) -> dict[str, LayerStack]:
     if len(stacks) == 1:
-        return {ONLY: stacks[0]}
+        return {ONLY if ONLY in found.tap.sites.stacks else DECODER: stacks[0]}
     return {(ENCODER if stack.kind == "encoder" else DECODER): stack for stack in stacks}
 
 
@@ -149,7 +160,10 @@ def _wiring(
 
     def outputs() -> HeadOutputs:
         kinds = {"self": letter, "cross": CROSS}
-        given = {kind: [z for site, z in listener.outputs if site.stack == stack] for kind, stack in kinds.items()}
+        given = {
+            kind: [z if stack.batch_first else z.transpose(0, 1) for site, z in listener.outputs if site.stack == own]
+            for kind, own in kinds.items()
+        }
         return {kind: values for kind, values in given.items() if values}  # type: ignore[misc]
 
     return find_wiring(stack, run, outputs, attending)

@@ -45,11 +45,13 @@ class Reader:
 
     Attributes:
         model, tokenizer, anatomy: of that model; without a tokenizer only tensors can be read.
+        batch_axis: which axis of tensors counts the texts.
     """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase | None
     anatomy: Anatomy
+    batch_axis: int = 0
 
     def item(
         self, text: Text | None, source: str | None, target: str | None, bos: bool | None, spans: Spans | None
@@ -95,7 +97,7 @@ class Reader:
     def tensors(self, inputs: Any, target: str | None = None) -> Batch:
         """The user's own tensors."""
         written = None if target is None else encode_target(self.model, self._needed(), target)  # type: ignore[arg-type]
-        batch = batch_of_inputs(self.model, self.tokenizer, inputs, written)
+        batch = batch_of_inputs(self.model, self.tokenizer, inputs, written, self.batch_axis)
         self._check(batch.texts, batch.sources)
         return batch
 
@@ -157,7 +159,7 @@ class Reader:
 
     def _check(self, texts: Sequence[EncodedText | None], sources: Sequence[EncodedText | None]) -> None:
         check_batch(self.anatomy, texts)
-        if self.anatomy.is_encoder_decoder:
+        if any(stack.letter == ENCODER for stack in self.anatomy.stacks):
             check_batch(self.anatomy, sources, ENCODER)
 
     def _require_text(self) -> None:

@@ -79,6 +79,7 @@ def run_batch(opened: Opened, batch: Batch, plan: Plan, versions: Mapping[str, s
             f"{len(recorder.calls)} of {len(opened.tap.sites)} attentions reached the capture; open the model again "
             "if it was changed since."
         )
+    _check_rows(recorder, batch)
     whole = _Whole(opened, batch, plan, recorder, kept, _logits(output) if runs_head else None)
     for row in range(len(batch.texts)):
         yield whole.run(row, versions)
@@ -91,6 +92,16 @@ def reduce_batch(opened: Opened, batch: Batch, reducers: Sequence[Reducer], want
     entry = model.base_model if isinstance(model, PreTrainedModel) else model
     with torch.no_grad(), recording(opened.tap, recorder):
         batch.call(entry, **without_cache(model))
+    _check_rows(recorder, batch)
+
+
+def _check_rows(recorder: PatternRecorder, batch: Batch) -> None:
+    """Refuse a run whose attention did not run once per text: one text without a batch axis, for example."""
+    if recorder.rows - {len(batch.texts)}:
+        raise CaptureError(
+            f"the inputs hold {len(batch.texts)} texts by their shape, and the model attended to "
+            f"{', '.join(map(str, sorted(recorder.rows)))}; give tensors with a batch axis."
+        )
 
 
 def has_head(model: nn.Module) -> bool:
@@ -203,8 +214,9 @@ class _Whole:
         """The row's tokens; where nothing but the run tells how many there are, as many as the pattern has rows."""
         if text is not None:
             return text
-        pattern = next((pattern for site, pattern in found.items() if site.stack == letter), None)
-        return numbered(0 if pattern is None else pattern.shape[0])
+        own_rows = (pattern.shape[0] for site, pattern in found.items() if site.stack == letter)
+        read_columns = (pattern.shape[1] for site, pattern in found.items() if site.stack == CROSS)
+        return numbered(next(own_rows, next(read_columns, 0) if letter == ENCODER else 0))
 
     def _extent(self, letter: str, row: int) -> slice:
         return self.batch.extents.source[row] if letter == ENCODER else self.batch.extents.own[row]
@@ -212,7 +224,8 @@ class _Whole:
     def _logits(self, row: int) -> Tensor | None:
         if self.logits is None or self.logits.ndim != 3:
             return None if self.logits is None else self.logits[row : row + 1].cpu()
-        return self.logits[row, self._extent(self.opened.anatomy.main_stack, row)].cpu()
+        logits = self.logits.transpose(0, self.opened.batch_axis)
+        return logits[row, self._extent(self.opened.anatomy.main_stack, row)].cpu()
 
     def _stream(self, row: int) -> dict[str, Tensor | list[Tensor]]:
         """Every kept point of the row, by its name (with the stack's letter in an encoder-decoder)."""
