@@ -513,6 +513,8 @@ class Lens:
             shares[stack.letter] = n_kept / (stack.n_heads * len(stack.attention_layers))
         return shares
 
+        if points is _DEFAULT_POINTS:  # a module of the user's own may have none of them
+            points = [point for point in points if any(point in stack.residual_points for stack in self.anatomy.stacks)]
     def _check_memory(self, batch: Batch, plan: Plan, max_memory: int | str | None) -> None:
         """Refuse a run that would not fit, with the length that would.
 

@@ -198,6 +198,7 @@ def _anatomy(
     model = loaded.model
     config = getattr(model, "config", None)
     widths = {letter: width for letter, (width, _) in measured.items()}
+    widths = {letter: width or _width_by_heads(found, letter) for letter, width in widths.items()}
     described = tuple(_stack(letter, found, proof, stacks, wirings, widths) for letter in found.tap.sites.stacks)
     main = next(stack for stack in reversed(described) if stack.letter in (ONLY, DECODER))
     table = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else _first_embedding(model)
@@ -300,7 +301,17 @@ def _measure(
         )
         for point, gap in gaps.items()
     )
-    return int(kept["resid_pre"][0].shape[-1]), checks
+    width = int(kept["resid_pre"][0].shape[-1]) if "resid_pre" in kept else 0
+    return width, checks
+
+
+def _width_by_heads(found: Found, letter: str) -> int:
+    """Width of the heads side by side, or of the embedding: of layers that are never called no stream was seen."""
+    sizes = next(size for site, size in found.sizes.items() if site.stack == letter)
+    table = getattr(_first_embedding(found.tap.model), "weight", None)
+    if sizes.d_head is not None:
+        return sizes.n_heads * sizes.d_head
+    return int(table.shape[-1]) if isinstance(table, Tensor) else sizes.n_heads
 
 
 def _first_embedding(model: nn.Module) -> nn.Module | None:
