@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "ActivationNameError",
     "AttnlensError",
     "BundleError",
     "CaptureError",
     "CorpusError",
     "HeadAddressError",
-    "ModelNotFoundError",
     "MeasureError",
+    "ModelNotFoundError",
     "OutputError",
     "PluginError",
     "ProbeDataError",
@@ -45,11 +46,11 @@ class HeadAddressError(UsageError):
     """Not a head address, or a head that the model does not have."""
 
 
-class ModelNotFoundError(AttnlensError):
 class MeasureError(AttnlensError):
     """A measure that does not exist for this model or run."""
 
 
+class ModelNotFoundError(AttnlensError):
     """No model by this name: not embedded, not a folder with a config, not on the hub (or no network)."""
 
 
@@ -71,6 +72,13 @@ class TextError(AttnlensError):
 
 class CaptureError(AttnlensError):
     """A run does not hold what was asked of it: a point, a layer, a kind of attention."""
+
+
+class ActivationNameError(CaptureError, KeyError):
+    """A name that a cache of activations does not have; a KeyError too, as mappings raise it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class BundleError(AttnlensError):

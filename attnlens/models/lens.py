@@ -13,14 +13,15 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnlens._version import __version__
+from attnlens.capture.cache_names import ActivationCache, ActivationNames, NamesFilter
 from attnlens.capture.recorders import Wanted
 from attnlens.capture.run import Capture
 from attnlens.capture.sites import Site
 from attnlens.errors import CaptureError, TextError, UsageError
 from attnlens.heads import Head
 from attnlens.measures.attribution import HeadAttribution
-from attnlens.measures.running import Reducer, head_summary
 from attnlens.measures.registry import Measure, Measured
+from attnlens.measures.running import Reducer, head_summary
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.contributions import explain_logit
 from attnlens.models.encode import Text, encode
@@ -29,8 +30,8 @@ from attnlens.models.generating import check_generation, generate_run
 from attnlens.models.generation import Generation
 from attnlens.models.inputs import Batch, numbered
 from attnlens.models.loading import LoadedModel, load_pretrained
-from attnlens.models.memory import MemoryEstimate, Request, available_bytes, longest_that_fits, parse_bytes
 from attnlens.models.measuring import measure_text
+from attnlens.models.memory import MemoryEstimate, Request, available_bytes, longest_that_fits, parse_bytes
 from attnlens.models.opening import open_model
 from attnlens.models.reader import Reader
 from attnlens.models.running import Plan, check_points, reduce_batch, run_batch
@@ -363,7 +364,6 @@ class Lens:
         self._check_memory(replace(prompt, texts=longest), plan, max_memory)
         return generate_run(self._opened, self.tokenizer, prompt, generation, plan, self._versions, progress)
 
-    def attribute_heads(
     def measure(
         self,
         name: str | Measure,
@@ -395,6 +395,7 @@ class Lens:
         """
         return measure_text(self, name, text, head, mode, options)
 
+    def attribute_heads(
         self,
         text: Text,
         target: str | None = None,
@@ -418,6 +419,53 @@ class Lens:
         """
         batch = self._reader.batch([self._reader.item(text, None, None, None, None)])
         return explain_logit(self._opened, self.tokenizer, batch, target, against, position, steps)
+
+    def run_with_cache(
+        self,
+        text: Text | None = None,
+        names_filter: NamesFilter = None,
+        *,
+        remove_batch_dim: bool = False,
+        **options: Any,
+    ) -> tuple[torch.Tensor | None, ActivationCache]:
+        """Run one text, and give logits and activations under the names that TransformerLens has for them.
+
+        Args:
+            text: as in `capture`. No beginning-of-sequence token is put in front unless `bos=True`, other than there.
+            names_filter: a name, several, or a function of a name that says whether to keep it; None keeps all but
+                `hook_result`. Only what is needed for these names is captured.
+            remove_batch_dim: leave the axis of the batch, of length 1, out of the activations.
+            options: further arguments of `capture` (`source`, `target`, `inputs`, `bos`, `max_memory`).
+
+        Returns:
+            The logits `[1 pos vocab]` (None where the model has no language-model head), and a mapping from names to
+            tensors; see `attnlens.capture.cache_names` for what the names mean here.
+
+        Raises:
+            ActivationNameError: a name in the filter does not exist; the message lists those that do.
+            As `capture`.
+        """
+        normed = {letter for letter, wiring in self._opened.wirings.items() if wiring.final_norm is not None}
+        names = ActivationNames(self.anatomy, normed, self._token_embeddings())
+        kept = names.select(names_filter)
+        points, layers = names.needs(kept)
+        run = self.capture(text, points=points, layers=layers, **options)
+        cache = ActivationCache(run, names, kept, batch=not remove_batch_dim)
+        return None if run.logits is None else run.logits[None], cache
+
+    def _token_embeddings(self) -> Callable[[Capture], torch.Tensor] | None:
+        """What gives the token embeddings of a run (of the source, in an encoder-decoder); None where none do."""
+        table = self.model.get_input_embeddings() if isinstance(self.model, PreTrainedModel) else None
+        if not isinstance(table, nn.Embedding) or self.model.main_input_name != "input_ids":
+            return None
+
+        def embed(run: Capture) -> torch.Tensor:
+            tokens = run.tokens if run.source is None else run.source.tokens
+            with torch.no_grad():
+                embedded: torch.Tensor = table(torch.tensor([token.id for token in tokens], device=table.weight.device))
+            return embedded.cpu()
+
+        return embed
 
     def n_tokens(self, text: Text, *, bos: bool | None = None) -> int:
         """How many tokens `text` becomes, special ones included."""
@@ -465,6 +513,8 @@ class Lens:
             )
         if weights and chosen == "lazy":
             chosen = "dense"
+        if points is _DEFAULT_POINTS:  # a module of the user's own may have none of them
+            points = [point for point in points if any(point in stack.residual_points for stack in self.anatomy.stacks)]
         check_points(self.anatomy, points)
         kept = None if layers is None else self._layers(layers)
         wanted = Wanted() if heads is None and kept is None else self._wanted(kept, heads)
@@ -513,8 +563,6 @@ class Lens:
             shares[stack.letter] = n_kept / (stack.n_heads * len(stack.attention_layers))
         return shares
 
-        if points is _DEFAULT_POINTS:  # a module of the user's own may have none of them
-            points = [point for point in points if any(point in stack.residual_points for stack in self.anatomy.stacks)]
     def _check_memory(self, batch: Batch, plan: Plan, max_memory: int | str | None) -> None:
         """Refuse a run that would not fit, with the length that would.
 
