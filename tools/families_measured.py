@@ -58,11 +58,6 @@ class Subject:
     tokenizer: Any = None
     family: Family | None = None
 
-    @property
-    def can_generate(self) -> bool:
-        """Whether transformers' `generate` runs on it."""
-        return bool(getattr(self.model, "can_generate", bool)())
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -214,11 +209,10 @@ def _output(model: nn.Module, batch: Inputs) -> Tensor:
 
 
 def _gap_of_generation(lens: Lens, subject: Subject) -> float | None:
-    generate = getattr(lens, "generate", None)
-    if generate is None or not subject.can_generate:
+    if not getattr(lens.model, "can_generate", bool)():
         return None
     first = {name: value[:1] for name, value in subject.batches[0].items() if name != "decoder_input_ids"}
-    run = generate(inputs=first, max_new_tokens=6)
+    run = lens.generate(inputs=first, max_new_tokens=6)
     ids = torch.tensor([[token.id for token in run.tokens]])
     if lens.anatomy.is_encoder_decoder:
         whole = first | {"decoder_input_ids": ids}

@@ -33,7 +33,6 @@ FIGURES = ("lazy", "exact", "W_O", "ablation", "generation")
 NOTES = {
     "weights only": "The family hands over weights and no queries or keys, so there is nothing to be lazy with.",
     "no text": "The model does not generate text.",
-    "not yet": "This version does not capture generation.",
 }
 
 
@@ -46,7 +45,7 @@ def cells_of(subject: Subject, found: Measured, notes: dict[str, int]) -> tuple[
         notes: text of a note -> its number; new ones are added.
     """
     lazy = _figure(found.lazy, NOTES["weights only"], notes)
-    generation = _figure(found.generation, NOTES["not yet" if subject.can_generate else "no text"], notes)
+    generation = _figure(found.generation, NOTES["no text"], notes)
     return (
         f"`{subject.name}`" if subject.name.isascii() and " " not in subject.name else subject.name,
         f"`{subject.architecture}`",
