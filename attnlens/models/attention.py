@@ -18,7 +18,7 @@ from attnlens.capture.tap import FUNCTIONS, INTERFACE, Tap, needs_eager, recordi
 from attnlens.errors import AttnlensError, UnsupportedModelError
 from attnlens.models.families import Family
 from attnlens.models.layers import LayerStack
-from attnlens.models.made_up import MadeUp
+from attnlens.models.made_up import MadeUp, described
 
 __all__ = ["AttentionSizes", "Found", "find_attention"]
 
@@ -94,14 +94,9 @@ def _run(model: nn.Module, batch: MadeUp) -> None:
     except AttnlensError:
         raise
     except Exception as error:
-        shapes = ", ".join(
-            f"{name or 'one argument'} {list(value.shape)}"
-            for name, value in batch.arguments.items()
-            if isinstance(value, Tensor)
-        )
         raise UnsupportedModelError(
-            f"{type(model).__name__} cannot be run on {shapes} ({type(error).__name__}: {error}); give what it can be "
-            "called with: attnlens.load(model=..., example=...)."
+            f"{type(model).__name__} cannot be run on {described(batch.arguments)} ({type(error).__name__}: "
+            f"{error}); give what it can be called with: attnlens.load(model=..., example=...)."
         ) from error
 
 

@@ -24,7 +24,7 @@ from attnlens.measures.registry import Measure, Measured
 from attnlens.measures.running import Reducer, head_summary
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.contributions import explain_logit
-from attnlens.models.encode import Text, encode
+from attnlens.models.encode import Text
 from attnlens.models.families import Family
 from attnlens.models.generating import check_generation, generate_run
 from attnlens.models.generation import Generation
@@ -213,6 +213,8 @@ class Lens:
             batch = self._reader.tensors(inputs)
             self._check_memory(batch, plan, max_memory)
             yield from run_batch(self._opened, batch, plan, self._versions)
+        if texts is not None and inputs is not None:
+            raise UsageError("give either texts or inputs=..., not both.")
             return
         if texts is None:
             raise UsageError("give texts, or inputs=....")
@@ -261,6 +263,8 @@ class Lens:
             reduce_batch(self._opened, self._reader.tensors(inputs), chosen, wanted)
             return chosen
         if texts is None:
+        if texts is not None and inputs is not None:
+            raise UsageError("give either texts or inputs=..., not both.")
             raise UsageError("give texts, or inputs=....")
         done = 0
         for items in self._reader.windows(texts, batch_size, None, bos):
@@ -469,7 +473,7 @@ class Lens:
 
     def n_tokens(self, text: Text, *, bos: bool | None = None) -> int:
         """How many tokens `text` becomes, special ones included."""
-        return len(encode(self.tokenizer, text, bos=bos).tokens)
+        return self._reader.n_tokens(text, bos)
 
     def probe(self, family: str | Sequence[str], corpus: Any = None, **options: Any) -> Any:
         """Classify every head against an annotated corpus; see `attnlens probe --help` and the probes package.

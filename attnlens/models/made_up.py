@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from attnlens.capture.recorders import Extents
 from attnlens.errors import UnsupportedModelError
 
-__all__ = ["MadeUp", "made_up", "output_of", "without_cache"]
+__all__ = ["MadeUp", "described", "made_up", "output_of", "without_cache"]
 
 # Two texts of different length, and targets as long as neither, so that the length of an axis tells which one it is.
 _LENGTHS = (12, 8)
@@ -74,6 +74,12 @@ def output_of(model: nn.Module, batch: MadeUp) -> Float[Tensor, "position width"
     if len(batch.extents.own) != values.shape[0]:
         return values.flatten(0, -2)
     return torch.cat([values[row, own] for row, own in enumerate(batch.extents.own)]).flatten(0, -2)
+
+
+def described(arguments: Mapping[str, Any]) -> str:
+    """Names and shapes of what a model is called with, for a message."""
+    shapes = {name or "one argument": value.shape for name, value in arguments.items() if isinstance(value, Tensor)}
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "no tensor"
 
 
 def without_cache(model: nn.Module) -> dict[str, bool]:

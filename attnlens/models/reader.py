@@ -85,6 +85,10 @@ class Reader:
         self._check([item.text], [item.source])
         return item
 
+    def n_tokens(self, text: Text, bos: bool | None) -> int:
+        """How many tokens `text` becomes, special ones included."""
+        return len(encode(self._needed(), text, bos=bos).tokens)
+
     def batch(self, items: Sequence[Item]) -> Batch:
         """Items padded to one length."""
         pad_id = self._needed().pad_token_id or 0

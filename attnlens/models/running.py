@@ -23,7 +23,7 @@ from attnlens.measures.running import Reducer
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.hooks import first_tensor
 from attnlens.models.inputs import Batch, numbered
-from attnlens.models.made_up import without_cache
+from attnlens.models.made_up import described, without_cache
 from attnlens.models.opening import Opened
 from attnlens.models.points import recording_points
 from attnlens.models.projections import head_writes
@@ -73,13 +73,8 @@ def run_batch(opened: Opened, batch: Batch, plan: Plan, versions: Mapping[str, s
             for letter, layers in opened.stacks.items()
         }
         stack.enter_context(recording(opened.tap, recorder))
-        output = batch.call(entry, **without_cache(model))
-    if len(recorder.calls) != len(opened.tap.sites):
-        raise CaptureError(
-            f"{len(recorder.calls)} of {len(opened.tap.sites)} attentions reached the capture; open the model again "
-            "if it was changed since."
-        )
-    _check_rows(recorder, batch)
+        output = _call(model, entry, batch)
+    _check_run(opened, recorder, batch)
     whole = _Whole(opened, batch, plan, recorder, kept, _logits(output) if runs_head else None)
     for row in range(len(batch.texts)):
         yield whole.run(row, versions)
@@ -91,12 +86,37 @@ def reduce_batch(opened: Opened, batch: Batch, reducers: Sequence[Reducer], want
     recorder = ReduceRecorder(batch.extents, wanted, reducers)
     entry = model.base_model if isinstance(model, PreTrainedModel) else model
     with torch.no_grad(), recording(opened.tap, recorder):
-        batch.call(entry, **without_cache(model))
-    _check_rows(recorder, batch)
+        _call(model, entry, batch)
+    _check_run(opened, recorder, batch)
 
 
-def _check_rows(recorder: PatternRecorder, batch: Batch) -> None:
-    """Refuse a run whose attention did not run once per text: one text without a batch axis, for example."""
+def _call(model: nn.Module, entry: nn.Module, batch: Batch) -> Any:
+    """The output of `model`, or of the part of it at `entry`.
+
+    Raises:
+        UsageError: the arguments are none that the model takes; the message holds the model's own.
+    """
+    if isinstance(model, PreTrainedModel) and model.config.is_encoder_decoder:
+        targets = ("decoder_input_ids", "decoder_inputs_embeds")
+        if not any(isinstance(batch.arguments.get(name), Tensor) for name in targets):
+            raise UsageError(
+                f"{type(model).__name__} writes as well as it reads; give decoder_input_ids, or target=...."
+            )
+    try:
+        return batch.call(entry, **without_cache(model))
+    except (IndexError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{type(model).__name__} cannot be run on {described(batch.arguments)} ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _check_run(opened: Opened, recorder: PatternRecorder, batch: Batch) -> None:
+    """Refuse a run in which not every attention was heard, or not once per text (one text without a batch axis)."""
+    if len(recorder.calls) != len(opened.tap.sites):
+        raise CaptureError(
+            f"{len(recorder.calls)} of {len(opened.tap.sites)} attentions reached the capture; open the model again "
+            "if it was changed since."
+        )
     if recorder.rows - {len(batch.texts)}:
         raise CaptureError(
             f"the inputs hold {len(batch.texts)} texts by their shape, and the model attended to "
