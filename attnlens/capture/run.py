@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlens.axes import Visibility
-from attnlens.capture.overview import Overview, Pool, pooled
+from attnlens.capture.overview import Overview, pooled
 from attnlens.capture.patterns import Pattern
 from attnlens.capture.sites import CROSS, DECODER, ENCODER, ONLY, STACKS
 from attnlens.capture.stream import Stream
@@ -162,7 +162,7 @@ class Capture:
         *,
         rows: int = 256,
         columns: int = 256,
-        pool: Pool = "max",
+        pool: str = "max",
         kind: str = "self",
         stack: str | None = None,
     ) -> Overview:
@@ -176,7 +176,7 @@ class Capture:
             head: as in `attention`; None for every head of `layer`.
             rows: cells along the queries; at most one per query.
             columns: cells along the keys; at most one per key.
-            pool: what a cell shows: its largest weight, or the mean over what is visible of it.
+            pool: what a cell shows: "max", its largest weight, or "mean" over what is visible of it.
             kind: "self" or "cross", as in `attention`.
             stack: "E", "D" or "X", as in `attention`.
 
