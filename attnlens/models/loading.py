@@ -27,7 +27,7 @@ from attnlens.capture.tokens import printable
 from attnlens.errors import AttnlensError, ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError, UsageError
 from attnlens.zoo.registry import find_embedded
 
-__all__ = ["LoadedModel", "load_pretrained"]
+__all__ = ["LoadedModel", "as_dtype", "empty_model", "load_config", "load_pretrained"]
 
 _HASHED_BYTES = 2 << 30
 
@@ -67,7 +67,7 @@ def load_pretrained(
     if folder is not None:
         _check_folder(name, folder, allow_pickle)
     config = _config(name, folder, trust_remote_code)
-    options: dict[str, Any] = {} if dtype is None else {"dtype": _dtype(dtype)}
+    options: dict[str, Any] = {} if dtype is None else {"dtype": as_dtype(dtype)}
     if device_map is not None:
         options["device_map"] = device_map
     if quantization_config is not None:
@@ -88,6 +88,45 @@ def load_pretrained(
     tokenizer = _tokenizer(name, where, trust_remote_code)
     model = model.eval() if device is None else model.to(device).eval()
     return LoadedModel(name, model, tokenizer, _hash(folder), getattr(config, "_commit_hash", None))
+
+
+def load_config(name: str, *, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The config of an embedded model, a local folder, a hub id, or one in a JSON file of its own; no weights are read.
+
+    Raises:
+        ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError: as `load_pretrained`.
+    """
+    if not name.strip():
+        raise UsageError("the model's name is empty; expected attnlens/NAME, a folder, a config.json or a hub id.")
+    file = Path(name).expanduser() if name.endswith(".json") else None
+    folder = file if file is not None and file.is_file() else _folder(name)
+    if folder is not None and folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelNotFoundError(f"{printable(name)} has no config.json; expected a model's folder, or such a file.")
+    with _quiet():
+        return _config(name, folder, trust_remote_code)
+
+
+def empty_model(config: PretrainedConfig, *, trust_remote_code: bool = False) -> nn.Module:
+    """The model of a config on the meta device: its shapes and no number of it.
+
+    Raises:
+        UnsupportedModelError: transformers cannot build it.
+    """
+    architecture = _model_class(config)
+    try:
+        with _quiet(), torch.device("meta"):
+            if architecture is AutoModel:
+                built = AutoModel.from_config(  # type: ignore[no-untyped-call]
+                    config, trust_remote_code=trust_remote_code
+                )
+            else:
+                built = architecture(config)
+    except Exception as error:  # whatever a stranger's config makes transformers raise
+        raise UnsupportedModelError(
+            f"no model can be made of this {config.model_type} config: {_first_line(error)}."
+        ) from error
+    assert isinstance(built, nn.Module)
+    return built
 
 
 @contextmanager
@@ -195,7 +234,12 @@ def _refuse_missing_weights(name: str, report: dict[str, Any]) -> None:
         )
 
 
-def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """A floating-point precision by its name.
+
+    Raises:
+        UsageError: no such precision.
+    """
     value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
         raise UsageError(f"{dtype!r} is not a precision; expected float32, float16, bfloat16 or float64.")
