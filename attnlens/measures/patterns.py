@@ -22,6 +22,7 @@ __all__ = [
     "argmax_share",
     "breadth",
     "distance",
+    "distance_variance",
     "entropy",
     "key_mass",
     "max_weight",
@@ -60,6 +61,19 @@ def breadth(
 def distance(pattern: Float[Tensor, "*batch query key"], first_query: int = 0) -> Float64[Tensor, "*batch query"]:
     """Mean |query - key| under the weights, in tokens, 0 and up."""
     return (pattern.double() * _offsets(pattern, first_query).abs()).sum(-1)
+
+
+def distance_variance(
+    pattern: Float[Tensor, "*batch query key"], first_query: int = 0
+) -> Float64[Tensor, "*batch query"]:
+    """Variance of |query - key| under the weights, in square tokens, 0 and up: 0 is one distance only.
+
+    Where a row sums to less than 1 (sinks), of the part that goes to tokens; NaN for a row without weight.
+    """
+    gaps, weights = _offsets(pattern, first_query).abs().double(), pattern.double()
+    shares = weights / weights.sum(-1, keepdim=True)
+    mean = (shares * gaps).sum(-1, keepdim=True)
+    return (shares * (gaps - mean).square()).sum(-1)
 
 
 def max_weight(pattern: Float[Tensor, "*batch query key"]) -> Float64[Tensor, "*batch query"]:

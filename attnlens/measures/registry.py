@@ -56,6 +56,7 @@ class Needs:
         gradient: the gradient of the model's output.
         model: the opened model, not a run alone.
         causal: True for models whose tokens see no later one, False for the others only, None for both.
+        one_text: queries and keys of one text, so that cross-attention has no such thing.
     """
 
     points: tuple[str, ...] = ()
@@ -63,6 +64,7 @@ class Needs:
     gradient: bool = False
     model: bool = False
     causal: bool | None = None
+    one_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Measure:
         title: the same for a reader.
         description: one line: what is measured.
         unit: of the values; empty for a share.
-        low, high: the range of possible values; `high` is None where it grows with the text.
+        low, high: the range of possible values; None where there is no end to it.
         more: what a larger value means.
         source: author, year and identifier of the method, or "attnlens" for what is ours.
         axes: names of the result's axes.
@@ -126,7 +128,7 @@ class Measure:
     name: str
     title: str
     description: str
-    low: float
+    low: float | None
     high: float | None
     more: str
     source: str
@@ -234,7 +236,10 @@ def measure_run(
     check_model(measure, run.anatomy)
     _check_run(measure, run, lens)
     one = None if head is None else address_of(measure, run.anatomy, head)
-    values = measure.compute(MeasureInput(run, lens, one, settings))
+    given = MeasureInput(run, lens, one, settings)
+    if measure.needs.one_text and given.stack == "X":
+        raise measure.refusal("it compares positions within one text, and cross-attention (X) looks into another one")
+    values = measure.compute(given)
     axes = measure.axes
     if one is not None and measure.of_heads:
         axes = axes[2:]
@@ -254,7 +259,17 @@ def settings_of(measure: Measure, given: Mapping[str, Any] | None) -> dict[str, 
     if unknown := [name for name in given or {} if name not in known]:
         has = f"it has {', '.join(known)}" if known else "it has none"
         raise UsageError(f"{measure.name!r} has no option {unknown[0]!r}; {has}.")
+    for name, value in (given or {}).items():
+        if (default := known[name]) is not None and not _fits(value, default):
+            raise UsageError(
+                f"{name}={value!r} of {measure.name!r} is no {type(default).__name__}, such as {default!r}."
+            )
     return known | dict(given or {})
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a value is of the default's kind; a whole number is a fraction too."""
+    return type(value) is type(default) or (isinstance(default, float) and type(value) is int)
 
 
 def check_model(measure: Measure, anatomy: Anatomy) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from attnlens.axes import Visibility
 from attnlens.capture.tokens import Token
-from attnlens.errors import CaptureError
 from attnlens.measures import patterns
 from attnlens.measures.registry import MeasureInput
 
@@ -33,7 +32,6 @@ class HeadRows:
         weights: probabilities; each row sums to 1, to less with sinks.
         visible: True where the mask lets the query see the key.
         query_tokens, key_tokens: what rows and columns stand for; in cross-attention they are of different texts.
-        same_text: False in cross-attention, where "the token before" has no meaning.
         given: what was asked.
         layer: of these heads.
     """
@@ -42,7 +40,6 @@ class HeadRows:
     visible: Visibility
     query_tokens: tuple[Token, ...]
     key_tokens: tuple[Token, ...]
-    same_text: bool
     given: MeasureInput
     layer: int
 
@@ -72,11 +69,9 @@ class OverHeads:
     Attributes:
         of: rows -> a value per query, `[head query]`, whose mean is taken over the queries that are no special tokens
             and for which it is defined; or a value per head, `[head]`.
-        needs_one_text: whether it compares positions of queries with positions of keys.
     """
 
     of: RowFunction
-    needs_one_text: bool = False
 
     def __call__(self, given: MeasureInput) -> Float64[Tensor, "layer head"] | Float64[Tensor, ""]:
         """The values of all heads of a stack, or of the head asked for."""
@@ -93,13 +88,8 @@ def measure_heads(
         no query, and for heads that were not kept or do not exist (layers without attention).
 
     Raises:
-        CaptureError: the head asked for was not kept, or the measure has no meaning for cross-attention.
+        CaptureError: the head asked for was not kept.
     """
-    if given.stack == "X" and (without := [over for over in several.values() if over.needs_one_text]):
-        raise CaptureError(
-            f"{len(without)} of the measures compare{'s' * (len(without) == 1)} positions within one text, and "
-            "cross-attention looks from one text to another; ask for the heads of stack E or D."
-        )
     if given.head is not None:
         rows = next(_rows(given, given.head.layer, given.head.head))[1]
         return {name: _values(over, rows)[0] for name, over in several.items()}
@@ -155,4 +145,4 @@ def _head_rows(given: MeasureInput, layer: int, weights: Float[Tensor, "head que
     queries = source if stack == "E" else run.tokens
     keys = source if stack in ("E", "X") else run.tokens
     visible = run.visible(layer, stack=stack or None)
-    return HeadRows(weights, visible, queries, keys, stack != "X", given, layer)
+    return HeadRows(weights, visible, queries, keys, given, layer)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attnlens.capture.run import Capture
-from attnlens.errors import UsageError
+from attnlens.errors import CaptureError, UsageError
 from attnlens.measures.registry import (
     Measure,
     Measured,
@@ -18,7 +18,7 @@ from attnlens.measures.registry import (
 )
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.encode import Text
-from attnlens.models.running import has_head
+from attnlens.models.running import check_points, has_head
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
@@ -49,6 +49,10 @@ def measure_text(
         raise measure.refusal(f"{lens.anatomy.model} has no language-model head, so there are no logits")
     if measure.needs.gradient and mode == "lazy":
         raise measure.refusal("gradients run through weights that the model builds; take mode='exact' or leave it out")
+    try:
+        check_points(lens.anatomy, measure.needs.points)
+    except CaptureError as error:
+        raise measure.refusal(str(error)) from error
     kept = "exact" if measure.needs.gradient else mode
     run = lens.capture(text, mode=kept, points=measure.needs.points, logits=measure.needs.logits)
     return measure_run(measure, run, head, options, lens=lens)

@@ -186,3 +186,20 @@ def test_offsets_share_out_the_whole_row(values):
 def test_wrong_shapes_are_refused_by_the_suite():
     with pytest.raises(Exception, match="query"):
         patterns.over_queries(torch.ones(2, 3), torch.ones(4, dtype=torch.bool))
+
+
+def test_variance_of_distance_is_that_of_two_points():
+    pattern = torch.tensor([[0.5, 0.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.0]])
+
+    variance = patterns.distance_variance(pattern)
+
+    assert variance.tolist() == [2.25, 0.0]  # half at 0, half at 3; all at one distance
+
+
+def test_variance_is_of_what_goes_to_tokens_and_undefined_for_a_row_without_weight():
+    pattern = torch.tensor([[0.25, 0.0, 0.25], [0.0, 0.0, 0.0]])
+
+    variance = patterns.distance_variance(pattern)
+
+    assert variance[0] == 1.0
+    assert variance[1].isnan()
