@@ -15,7 +15,7 @@ import pytest
 import torch
 from eager_truth import eager_attentions, kept_rows
 from family_models import FAMILIES, Padding
-from hypothesis import given
+from hypothesis import given, settings
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -530,6 +530,7 @@ def random_architectures(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return family, sizes.get(family, grouped)
 
 
+@settings(max_examples=30)
 @given(
     architecture=random_architectures(),
     dtype=st.sampled_from(sorted(BY_PRECISION, key=str)),
