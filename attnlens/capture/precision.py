@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from attnlens.capture.patterns import DensePattern, Pattern
 from attnlens.capture.run import Capture, Patterns
@@ -16,7 +17,7 @@ __all__ = ["in_precision"]
 
 _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Rows of each layer whose weights are compared: all up to this many, else as many in blocks over the whole length.
-_COMPARED_ROWS = 128
+_COMPARED_ROWS = 64
 _BLOCK_ROWS = 16
 
 
@@ -25,7 +26,7 @@ def in_precision(run: Capture, dtype: torch.dtype) -> Capture:
 
     Its `settings["stored"]` names the dtype, the largest absolute difference that it makes to a weight
     (`largest_difference`; of what was lost in an earlier save, too, at most), and of how many query rows of each layer
-    that is (`rows_compared`): of every row up to 128 tokens, of 128 rows in 8 blocks beyond.
+    that is (`rows_compared`): of every row up to 64 tokens, of 64 rows in 4 blocks beyond.
 
     Raises:
         UsageError: no floating-point precision of 16 bits or more, or one in which the numbers overflow.
@@ -33,7 +34,6 @@ def in_precision(run: Capture, dtype: torch.dtype) -> Capture:
     if dtype not in _PRECISIONS:
         known = ", ".join(str(precision).removeprefix("torch.") for precision in _PRECISIONS)
         raise UsageError(f"dtype={dtype!r} is no precision to keep queries and keys in; expected one of {known}.")
-    name = str(dtype).removeprefix("torch.")
     changed = replace(
         run,
         patterns=_all_converted(run.patterns, dtype),
@@ -43,9 +43,9 @@ def in_precision(run: Capture, dtype: torch.dtype) -> Capture:
     before = (*run.patterns, *run.encoder, *run.cross)
     after = (*changed.patterns, *changed.encoder, *changed.cross)
     pairs = [(one, other) for one, other in zip(before, after, strict=True) if one is not None and other is not None]
-    largest = max((_largest_difference(one, other, name) for one, other in pairs), default=0.0)
+    largest = max((_largest_difference(one, other) for one, other in pairs), default=0.0)
     stored: dict[str, Any] = {
-        "dtype": name,
+        "dtype": str(dtype).removeprefix("torch."),
         "largest_difference": largest + _lost_before(run),
         "rows_compared": max((min(_COMPARED_ROWS, one.shape[0]) for one, _ in pairs), default=0),
     }
@@ -65,18 +65,25 @@ def _all_converted(patterns: Patterns, dtype: torch.dtype) -> Patterns:
 
 def _converted(pattern: Pattern, dtype: torch.dtype) -> Pattern:
     if isinstance(pattern, DensePattern):
-        return DensePattern(pattern.probabilities.to(dtype), pattern.seen, pattern.heads)
+        return DensePattern(_rounded(pattern.probabilities, dtype), pattern.seen, pattern.heads)
     scores = pattern.scores
-    return replace(pattern, scores=replace(scores, query=scores.query.to(dtype), key=scores.key.to(dtype)))
+    rounded = replace(scores, query=_rounded(scores.query, dtype), key=_rounded(scores.key, dtype))
+    return replace(pattern, scores=rounded)
 
 
-def _largest_difference(one: Pattern, other: Pattern, name: str) -> float:
+def _rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    rounded = tensor.to(dtype)
+    if not torch.equal(rounded.isfinite(), tensor.isfinite()):
+        name = str(dtype).removeprefix("torch.")
+        raise UsageError(f"the queries or keys of this run are too large for {name}; take bfloat16 or float32.")
+    return rounded
+
+
+def _largest_difference(one: Pattern, other: Pattern) -> float:
     largest = 0.0
     for rows in _rows(one.shape[0]):
-        difference = (one.weights(queries=rows).double() - other.weights(queries=rows).double()).abs().max()
-        if not bool(difference.isfinite()):
-            raise UsageError(f"the queries or keys of this run are too large for {name}; take bfloat16 or float32.")
-        largest = max(largest, float(difference))
+        difference = one.weights(queries=rows).double() - other.weights(queries=rows).double()
+        largest = max(largest, float(difference.abs().max()))
     return largest
 
 
