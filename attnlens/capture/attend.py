@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -38,9 +39,10 @@ def attend_dense(
     weights = weights_memory(scores) if out is None else out
     keys, workspace = range(scores.shape[-1]), workspace or Workspace()
     mixed, own = _output(scores, value), value.to(scores.dtype)
-    for block in scores.blocks(workspace):
+    for block in scores.blocks(workspace, into=weights):
         here = block.tile
-        write_keys(weights[here.batch, here.heads, here.queries], block, keys)
+        if not block.written:
+            write_keys(weights[here.batch, here.heads, here.queries], block, keys)
         _mix(scores, block, own, mixed)
     return mixed, weights
 
@@ -72,7 +74,8 @@ def attend_reduced(
     """
     position = (scores.offset if scores.causal else 0) if first_query is None else first_query
     mixed, own = _output(scores, value), value.to(scores.dtype)
-    for block in scores.blocks(workspace or Workspace()):
+    reader = next((reducer for reducer in reducers if getattr(reducer, "logs", False)), None)
+    for block in scores.blocks(workspace or Workspace(), logs=reader is not None):
         here = block.tile
         tile = WeightTile(
             site=site,
@@ -80,7 +83,9 @@ def attend_reduced(
             heads=here.heads,
             queries=here.queries,
             n_heads=scores.shape[1],
-            weights=block.weights,
+            raw=block.raw,
+            totals=block.totals,
+            mass=block.mass,
             mask=block.mask,
             causal_offset=scores.offset if scores.causal else None,
             keep=None if keep is None else keep[here.batch, here.queries],
@@ -89,7 +94,7 @@ def attend_reduced(
             text_starts=text_starts[here.batch],
         )
         for reducer in reducers:
-            reducer.add(tile)
+            reducer.add(replace(tile, logs=block.logs) if reducer is reader else tile)
         _mix(scores, block, own, mixed)
     return mixed
 
@@ -112,9 +117,12 @@ def _output(scores: Scores, value: Tensor) -> Float[Tensor, "batch query head d_
 
 def _mix(scores: Scores, block: RowBlock, value: Tensor, mixed: Tensor) -> None:
     """Weigh the values of a block's keys, and write the rows of the output."""
-    here, weights = block.tile, block.weights
+    here, raw = block.tile, block.raw
     kv, fold = folded(here.heads, scores.shape[1] // value.shape[1])
-    n = weights.shape[0] * (kv.stop - kv.start)
-    rows = weights.view(n, fold * weights.shape[2], weights.shape[3])
-    product = torch.bmm(rows, value[here.batch, kv, block.keys].reshape(n, weights.shape[3], value.shape[-1]))
-    mixed[here.batch, here.queries, here.heads] = product.view(*weights.shape[:3], -1).transpose(1, 2)
+    n = raw.shape[0] * (kv.stop - kv.start)
+    rows = raw.view(n, fold * raw.shape[2], raw.shape[3])
+    product = torch.bmm(rows, value[here.batch, kv, block.keys].reshape(n, raw.shape[3], value.shape[-1]))
+    product = product.view(*raw.shape[:3], -1)
+    if block.totals is not None:
+        product /= block.totals
+    mixed[here.batch, here.queries, here.heads] = product.transpose(1, 2)

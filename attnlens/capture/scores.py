@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from attnlens.capture.tiles import CPU_TILE_BYTES, DEVICE_TILE_BYTES, Tile, Workspace, tiles
+from attnlens.capture.tiles import Tile, Workspace, tile_cells, tiles
 
 __all__ = ["RowBlock", "Scores"]
 
 _ALL = slice(None)
+_PENALTY = torch.finfo(torch.float32).min  # finite, so that a row without a visible key is not NaN
+_LOWEST_LOG = -80.0  # exp of anything below the smallest normal number takes many times longer; e-80 is nothing as well
+_MANY_ROWS = 128  # from here on it pays to turn the keys once
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +33,27 @@ class RowBlock:
     Attributes:
         tile: which texts, heads and rows.
         keys: which keys; all others have weight 0 in these rows.
-        weights: probabilities, a view of reused memory.
+        raw: the weights, times the row's total where there are totals; a view of reused memory.
         mask: the mask's part of this rectangle; None where there is no mask.
+        totals: the weights are `raw / totals`; None where they are `raw`.
+        logs: `log(raw)`, finite where `raw` is 0; None where it was not asked for.
+        mass: what each row of weights sums to; None where that is 1, or 0 for a row that sees no key.
+        written: `raw` is the place in `into` where the weights were wanted.
     """
 
     tile: Tile
     keys: slice
-    weights: Float[Tensor, "batch head query key"]
+    raw: Float[Tensor, "batch head query key"]
     mask: Bool[Tensor, "#batch #head query key"] | None
+    totals: Float[Tensor, "batch head query 1"] | None = None
+    logs: Float[Tensor, "batch head query key"] | None = None
+    mass: Float[Tensor, "batch head query"] | None = None
+    written: bool = False
+
+    @property
+    def weights(self) -> Float[Tensor, "batch head query key"]:
+        """Probabilities over `keys`."""
+        return self.raw if self.totals is None else self.raw / self.totals
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,45 +167,76 @@ class Scores:
         batch: slice = _ALL,
         heads: slice = _ALL,
         queries: slice = _ALL,
-        tile_bytes: int | None = None,
+        logs: bool = False,
+        into: Float[Tensor, "batch head query key"] | None = None,
+        cells: int | None = None,
     ) -> Iterator[RowBlock]:
-        """The weights of all keys, block by block of rows; each block's memory is reused for the next."""
-        n_batch, n_heads, n_queries, n_keys = self.shape
-        if tile_bytes is None:
-            tile_bytes = CPU_TILE_BYTES if self.query.device.type == "cpu" else DEVICE_TILE_BYTES
-        key = self.key.to(self.dtype)
-        for tile in tiles(
-            _span(batch, n_batch),
-            _span(heads, n_heads),
-            _span(queries, n_queries),
-            group=n_heads // self.key.shape[1],
-            row_bytes=n_keys * self.dtype.itemsize,
-            tile_bytes=tile_bytes,
-        ):
-            yield self._block(tile, key, workspace)
+        """The weights of all keys, block by block of rows; each block's memory is reused for the next.
 
-    def _block(self, tile: Tile, key: Tensor, workspace: Workspace) -> RowBlock:
+        Args:
+            workspace: the memory.
+            batch: texts of the rectangle; all by default, as on each axis.
+            heads: heads of the rectangle.
+            queries: rows of the rectangle.
+            logs: give rows that are not divided yet, with their logarithms, for sums that use both.
+            into: memory of the whole rectangle, in which blocks are computed where that is possible and faster.
+            cells: weights per block; by default what is fast on the device.
+        """
+        n_batch, n_heads, n_queries, n_keys = self.shape
+        key = self.key.transpose(-1, -2).to(self.dtype)
+        if n_queries >= _MANY_ROWS:
+            key = key.contiguous()
+        b, h, q = _span(batch, n_batch), _span(heads, n_heads), _span(queries, n_queries)
+        cells, group = cells or tile_cells(self.dtype, self.query.device), n_heads // self.key.shape[1]
+        whole = into is not None and not self.causal and group * n_queries * n_keys <= cells
+        offset = self.offset if self.causal else None
+        for tile in tiles(b, h, q, n_keys, group=group, cells=cells, causal_offset=offset, whole=whole):
+            place = (
+                None if into is None else into[_moved(tile.batch, b), _moved(tile.heads, h), _moved(tile.queries, q)]
+            )
+            yield self._block(tile, key, workspace, logs, place)
+
+    @torch.no_grad()
+    def _block(self, tile: Tile, key: Tensor, workspace: Workspace, logs: bool, place: Tensor | None) -> RowBlock:
         """Scores into reused memory, then everything in place."""
-        n_batch, n_heads, n_queries, _ = self.shape
-        b, h, q = _span(tile.batch, n_batch), _span(tile.heads, n_heads), _span(tile.queries, n_queries)
+        b, h, q = (range(part.start, part.stop) for part in (tile.batch, tile.heads, tile.queries))
         k, mask = self._reach(b, h, q)
-        columns = len(k) + (self.sinks is not None)
-        scores = workspace.take("scores", (len(b), len(h), len(q), columns), self.dtype, key.device)
-        self._products(scores[..., : len(k)], tile, key, k)
+        n = len(k)
+        shape = (len(b), len(h), len(q), n + (self.sinks is not None))
+        written = place is not None and place.shape == shape and place.is_contiguous() and place.dtype == self.dtype
+        scores = place if place is not None and written else workspace.take("scores", shape, self.dtype, key.device)
+        if not n:
+            return RowBlock(tile, _slice(k), scores[..., :0], mask)
+        self._products(scores[..., :n], tile, key, k)
+        self._add_terms(scores, b, h, q, k)
+        hidden = self._hidden(mask, q, k)
+        if hidden is not None:
+            scores[..., hidden.columns] += hidden.penalty
+        if not logs:
+            torch.softmax(scores, -1, out=scores)
+            if hidden is not None and hidden.blind:
+                scores[..., hidden.columns] *= hidden.shown
+            return RowBlock(tile, _slice(k), scores[..., :n], mask, written=written)
+        scores -= scores.amax(-1, keepdim=True)
+        scores.clamp_min_(_LOWEST_LOG)
+        raw = torch.exp(scores, out=workspace.take("raw", shape, self.dtype, key.device))
+        if hidden is not None:
+            raw[..., hidden.columns] *= hidden.shown
+        totals = raw.sum(-1, keepdim=True)
+        if hidden is not None and hidden.blind:
+            totals.clamp_min_(1.0)  # the largest of a row is 1, unless the row sees no key
+        mass = None if self.sinks is None else 1 - raw[..., n] / totals[..., 0]
+        return RowBlock(tile, _slice(k), raw[..., :n], mask, totals, scores[..., :n], mass)
+
+    def _add_terms(self, scores: Tensor, batch: range, heads: range, queries: range, keys: range) -> None:
+        """Softcap, bias and sinks, in place."""
         if self.softcap is not None:
             scores.div_(self.softcap).tanh_().mul_(self.softcap)
-        if self.bias is not None:
-            bias = _cut(self.bias, b, h, q, k)
-            assert bias is not None
-            scores[..., : len(k)] += bias
+        bias = _cut(self.bias, batch, heads, queries, keys)
+        if bias is not None:
+            scores[..., : len(keys)] += bias
         if self.sinks is not None:
-            scores[..., len(k)] = self.sinks[tile.heads, None]
-        empty = self._hide(scores, mask, q, k)
-        if columns:
-            torch.softmax(scores, -1, out=scores)
-        if empty is not None:
-            scores.masked_fill_(empty, 0.0)
-        return RowBlock(tile, _slice(k), scores[..., : len(k)], mask)
+            scores[..., len(keys)] = self.sinks[_slice(heads), None]
 
     def _reach(self, batch: range, heads: range, queries: range) -> tuple[range, Tensor | None]:
         """The keys that some row may see, and the mask's part of that rectangle."""
@@ -214,31 +262,49 @@ class Scores:
         query = self.query[tile.batch, tile.heads, tile.queries].to(self.dtype)
         n = query.shape[0] * (kv.stop - kv.start)
         rows = query.reshape(n, fold * query.shape[2], query.shape[3])
-        columns = key[tile.batch, kv, _slice(reach)].reshape(n, len(reach), query.shape[3]).transpose(1, 2)
+        columns = key[tile.batch, kv, :, _slice(reach)].reshape(n, query.shape[3], len(reach))
         target = scores.view(n, rows.shape[1], len(reach))
         torch.baddbmm(target, rows, columns, beta=0, alpha=self.scaling, out=target)
 
-    def _hide(self, scores: Tensor, mask: Tensor | None, queries: range, keys: range) -> Tensor | None:
-        """Give hidden keys -inf; returns which rows see no key at all, None where every row sees one."""
+    def _hidden(self, mask: Tensor | None, queries: range, keys: range) -> _Hidden | None:
+        """How to hide keys of a tile; None where every row sees every key."""
         last = queries.start + self.offset  # the last key that causality shows the first row
         if mask is not None:
-            seen = mask
-            if self.causal:
-                seen = mask & torch.ones_like(mask[0, 0]).tril(last - keys.start)
-            if _every(seen):
+            seen = mask & torch.ones_like(mask[0, 0]).tril(last - keys.start) if self.causal else mask
+            known = seen.device.type == "cpu"  # elsewhere, looking would wait for the device
+            if known and bool(seen.all()):
                 return None
-            scores[..., : len(keys)] += torch.where(seen, 0.0, -torch.inf)
-            blind = ~seen.any(-1, keepdim=True)
-            return None if _every(~blind) else blind
-        if self.causal:
-            first = max(keys.start, last + 1)  # the keys before it are visible to every row
-            triangle = torch.full(
-                (len(queries), keys.stop - first), -torch.inf, dtype=scores.dtype, device=scores.device
-            )
-            scores[..., first - keys.start : len(keys)] += triangle.triu_(last - first + 1)
-            if last < 0:
-                return torch.arange(last, last + len(queries), device=scores.device)[:, None] < 0
-        return None
+            blind = not known or not bool(seen.any(-1).all())
+            return _Hidden(slice(0, len(keys)), torch.where(seen, 0.0, _PENALTY), seen.float(), blind)
+        first = max(keys.start, last + 1)  # the keys before it are visible to every row
+        if not self.causal or first >= keys.stop:
+            return None
+        columns = slice(first - keys.start, len(keys))
+        return _Hidden(columns, *_triangle(len(queries), keys.stop - first, last - first, self.query.device), last < 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Hidden:
+    """How hidden keys are left out of a tile.
+
+    Attributes:
+        columns: the keys concerned.
+        penalty: added to the scores: far below any score at hidden keys, 0 elsewhere.
+        shown: 0 at hidden keys, 1 elsewhere.
+        blind: some row may see no key at all.
+    """
+
+    columns: slice
+    penalty: Float[Tensor, "... query key"]
+    shown: Float[Tensor, "... query key"]
+    blind: bool
+
+
+@lru_cache(maxsize=64)
+def _triangle(n_rows: int, n_columns: int, diagonal: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Penalty and shown of `_Hidden` where causality cuts a tile: the same few for every layer."""
+    seen = torch.ones(n_rows, n_columns, dtype=torch.bool, device=device).tril(diagonal)
+    return torch.where(seen, 0.0, _PENALTY), seen.float()
 
 
 def folded(heads: slice, group: int) -> tuple[slice, int]:
@@ -250,21 +316,16 @@ def folded(heads: slice, group: int) -> tuple[slice, int]:
 
 
 def write_keys(target: Float[Tensor, "batch head query key"], block: RowBlock, keys: range) -> None:
-    """Write a block's weights of some keys; those that the block leaves out are 0."""
+    """Write the weights of some keys of a block made without `logs`; those that it leaves out are 0."""
     first, stop = max(keys.start, block.keys.start), min(keys.stop, block.keys.stop)
     if first >= stop:
         target.zero_()
         return
     target[..., : first - keys.start] = 0.0
-    target[..., first - keys.start : stop - keys.start] = block.weights[
+    target[..., first - keys.start : stop - keys.start] = block.raw[
         ..., first - block.keys.start : stop - block.keys.start
     ]
     target[..., stop - keys.start :] = 0.0
-
-
-def _every(seen: Tensor) -> bool:
-    """True if all is known to be True; an accelerator is not waited for, and False is always safe."""
-    return seen.device.type == "cpu" and bool(seen.all())
 
 
 def _span(part: slice, n: int) -> range:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Tile", "Workspace", "tiles"]
+__all__ = ["Tile", "Workspace", "tile_cells", "tiles"]
 
-CPU_TILE_BYTES = 1 << 20
-"""One tile on the CPU: with what is computed from it, it fits the second-level cache of two cores."""
-
-DEVICE_TILE_BYTES = 1 << 26
-"""One tile on an accelerator: large enough to keep it busy."""
-
-_MOST_ROWS = 128  # of a causal tile: half of the square on the diagonal is computed in vain
-_FEWEST_ROWS = 32  # below this, products of matrices become products of vectors
+_CPU_BYTES = 1 << 20  # per thread: the two buffers of a reduction then fit a second-level cache of 2 MiB
+_MOST_THREADS = 8  # beyond them, the tiles would take more memory than they save time
+_DEVICE_BYTES = 1 << 26  # large enough to keep an accelerator busy
+_MOST_ROWS = 128  # of the square on the diagonal of a causal tile, half is computed in vain
+_FEWEST_ROWS = 64  # below this, products of matrices become products of vectors
 
 
 @dataclass(frozen=True)
@@ -29,46 +27,76 @@ class Tile:
     queries: slice
 
 
-def tiles(
-    batch: range, heads: range, queries: range, *, group: int, row_bytes: int, tile_bytes: int
-) -> Iterator[Tile]:
-    """Cut a rectangle of the weights into tiles of about `tile_bytes`.
+def tile_cells(dtype: torch.dtype, device: torch.device) -> int:
+    """How many weights a tile should hold to be fast on this device."""
+    size = _CPU_BYTES * min(torch.get_num_threads(), _MOST_THREADS) if device.type == "cpu" else _DEVICE_BYTES
+    return size // dtype.itemsize
 
-    Whole texts where they fit; else one text, all its heads and some rows; else some heads. Heads are cut at
-    multiples of `group` (the query heads of one key-value head) where the rectangle allows it, or within one group.
+
+def tiles(
+    batch: range,
+    heads: range,
+    queries: range,
+    n_keys: int,
+    *,
+    group: int,
+    cells: int,
+    causal_offset: int | None = None,
+    whole: bool = False,
+) -> Iterator[Tile]:
+    """Cut a rectangle of the weights into tiles of about `cells` weights.
+
+    Several texts where they fit whole; else one text, all its heads and some rows; else some heads. Heads are cut at
+    multiples of `group` where the rectangle allows it, or within one group.
 
     Args:
         batch: texts of the rectangle.
         heads: heads of the rectangle.
         queries: rows of the rectangle.
+        n_keys: keys of a row.
         group: query heads per key-value head.
-        row_bytes: bytes of one row over all keys.
-        tile_bytes: what a tile may take; one row of one group is the least.
+        cells: what a tile may hold; one row of the heads of one key-value head is the least.
+        causal_offset: row `i` sees no key beyond `i + causal_offset`: early rows are shorter. None: all see all.
+        whole: keep all rows of a head together.
     """
-    rows_in_all = max(1, tile_bytes // max(1, row_bytes))
-    n_texts = max(1, rows_in_all // max(1, len(heads) * min(len(queries), _MOST_ROWS)))
-    if n_texts > 1 and len(queries) > _MOST_ROWS:
-        n_texts = 1
-    for runs in _head_runs(heads, group, max(1, rows_in_all // min(_FEWEST_ROWS, max(1, len(queries))))):
-        n_rows = min(_MOST_ROWS, max(1, rows_in_all // len(runs)))
+    text = len(heads) * len(queries) * n_keys
+    n_texts = max(1, cells // max(1, text)) if len(queries) <= _MOST_ROWS else 1
+    most_heads = cells // max(1, n_keys * (len(queries) if whole else min(_FEWEST_ROWS, len(queries))))
+    for run in _head_runs(heads, group, most_heads):
         for first in range(batch.start, batch.stop, n_texts):
             texts = slice(first, min(first + n_texts, batch.stop))
-            for row in range(queries.start, queries.stop, n_rows):
-                yield Tile(texts, slice(runs.start, runs.stop), slice(row, min(row + n_rows, queries.stop)))
+            runs = (
+                [slice(queries.start, queries.stop)]
+                if whole
+                else _row_runs(queries, n_keys, cells // len(run), causal_offset)
+            )
+            for rows in runs:
+                yield Tile(texts, slice(run.start, run.stop), rows)
 
 
 def _head_runs(heads: range, group: int, most: int) -> Iterator[range]:
     """Runs of heads that are whole groups, or lie in one group; about `most` heads each."""
-    aligned = max(group, most - most % group)
     head = heads.start
     while head < heads.stop:
         if head % group or heads.stop - head < group:
             stop = min(head - head % group + group, heads.stop)
         else:
-            whole = heads.stop - heads.stop % group
-            stop = min(head + aligned, whole)
+            stop = min(head + max(group, most - most % group), heads.stop - heads.stop % group)
         yield range(head, stop)
         head = stop
+
+
+def _row_runs(queries: range, n_keys: int, cells: int, causal_offset: int | None) -> Iterator[slice]:
+    """Runs of rows of about `cells` weights per head."""
+    row = queries.start
+    while row < queries.stop:
+        n_rows = cells // max(1, n_keys)
+        if causal_offset is not None:  # n rows reach key row + offset + n: solve n * (row + offset + n) = cells
+            known = max(0, row + causal_offset)
+            n_rows = max(n_rows, int(math.sqrt(known * known / 4 + cells) - known / 2))
+        stop = min(row + max(1, min(n_rows, _MOST_ROWS)), queries.stop)
+        yield slice(row, stop)
+        row = stop
 
 
 class Workspace:
@@ -79,9 +107,7 @@ class Workspace:
 
     def take(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Uninitialised memory of this shape; taking the same name again overwrites it."""
-        n = 1
-        for size in shape:
-            n *= size
+        n = math.prod(shape)
         known = self._buffers.get((name, dtype, device))
         if known is None or known.numel() < n:
             known = self._buffers[name, dtype, device] = torch.empty(n, dtype=dtype, device=device)

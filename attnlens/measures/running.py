@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,6 +21,8 @@ __all__ = ["SUMMARY", "Reducer", "RowMeans", "WeightTile", "head_summary"]
 SUMMARY = ("entropy", "distance", "previous", "first")
 """Names of the measures of `head_summary`, in order."""
 
+_MOST_PENDING = 64
+
 
 @dataclass(frozen=True)
 class WeightTile:
@@ -29,7 +32,11 @@ class WeightTile:
         site: which attention this is, as the capture labels it (stack, kind, layer).
         batch, heads, queries: where the tile lies in the forward's weights.
         n_heads: heads of this site in all.
-        weights: probabilities; the keys are `first_key` and those after it, keys left out have weight 0 in every row.
+        raw: the weights, times the row's total where there are totals; the keys are `first_key` and those after it,
+            and keys left out have weight 0 in every row.
+        totals: the weights are `raw / totals`; None where they are `raw`.
+        logs: `log(raw)`, finite where `raw` is 0, for one reducer that asked for it and may overwrite it; else None.
+        mass: what each row of weights sums to; None where that is 1, or 0 for a row that sees no key.
         mask: True where the mask lets the query see the key; None where no mask hides any.
         causal_offset: key `j` is hidden from query row `i` when `j > i + causal_offset`; None where nothing is causal.
         keep: True for the rows that count; None where all do.
@@ -43,7 +50,10 @@ class WeightTile:
     heads: slice
     queries: slice
     n_heads: int
-    weights: Float[Tensor, "batch head query key"]
+    raw: Float[Tensor, "batch head query key"]
+    totals: Float[Tensor, "batch head query 1"] | None = None
+    logs: Float[Tensor, "batch head query key"] | None = None
+    mass: Float[Tensor, "batch head query"] | None = None
     mask: Bool[Tensor, "#batch #head query key"] | None = None
     causal_offset: int | None = None
     keep: Bool[Tensor, "batch query"] | None = None
@@ -51,10 +61,22 @@ class WeightTile:
     first_key: int = 0
     text_starts: tuple[int, ...] = ()
 
+    @cached_property
+    def weights(self) -> Float[Tensor, "batch head query key"]:
+        """Probabilities: each row over `key` sums to 1, to less with sinks, to 0 where no key is visible."""
+        return self.raw if self.totals is None else self.raw / self.totals
+
+    @property
+    def looks_back(self) -> bool:
+        """True where causality alone hides keys, shows no query one after its own position, and shows each some."""
+        if self.causal_offset is None or self.mask is not None:
+            return False
+        return self.causal_offset >= 0 and self.queries.start + self.causal_offset <= self.first_query
+
     def visible(self) -> Bool[Tensor, "#batch #head query key"]:
         """True where the query sees the key, mask and causality together."""
-        n_queries, n_keys = self.weights.shape[-2:]
-        seen = torch.ones(1, 1, n_queries, n_keys, dtype=torch.bool, device=self.weights.device)
+        n_queries, n_keys = self.raw.shape[-2:]
+        seen = torch.ones(1, 1, n_queries, n_keys, dtype=torch.bool, device=self.raw.device)
         if self.causal_offset is not None:
             seen = seen.tril(int(self.queries.start) + self.causal_offset - self.first_key)
         return seen if self.mask is None else seen & self.mask
@@ -85,29 +107,33 @@ class RowMeans:
     """
 
     def __init__(
-        self, names: tuple[str, ...], measure: Callable[[WeightTile], Float[Tensor, "measure batch head query"]]
+        self,
+        names: tuple[str, ...],
+        measure: Callable[[WeightTile], Float[Tensor, "measure batch head query"]],
+        logs: bool = False,
     ) -> None:
-        """`names`: one per measure, in the order in which `measure` stacks them."""
+        """`names`: one per measure, in the order in which `measure` stacks them; `logs`: it reads `WeightTile.logs`."""
         self.names = names
+        self.logs = logs
         self._measure = measure
         self._sums: dict[Hashable, Float64[Tensor, "measure head"]] = {}
         self._counts: dict[Hashable, Int64[Tensor, "measure head"]] = {}
+        self._pending: list[_Rows] = []
 
     def add(self, tile: WeightTile) -> None:
         """Add the tile's rows to the sums of its heads."""
         values = self._measure(tile)
-        defined = values.isnan().logical_not_()
         if tile.keep is not None:
-            defined &= tile.keep[:, None, :]
-        values = torch.where(defined, values, 0.0)
-        sums, counts = self._cells(tile)
-        sums[:, tile.heads] += values.sum((1, 3), dtype=torch.float64)
-        counts[:, tile.heads] += defined.sum((1, 3))
+            values = values.masked_fill(~tile.keep[:, None, :], torch.nan)
+        self._pending.append(_Rows(tile.site, tile.n_heads, tile.heads.start, tile.heads.stop, values))
+        if len(self._pending) >= _MOST_PENDING:
+            self._settle()
 
     def merge(self, other: RowMeans) -> RowMeans:
         """A new reducer with the sums and counts of both, which stay as they are."""
-        merged = type(self)(self.names, self._measure)
+        merged = type(self)(self.names, self._measure, self.logs)
         for part in (self, other):
+            part._settle()
             for site, sums in part._sums.items():
                 known = site in merged._sums
                 merged._sums[site] = merged._sums[site] + sums if known else sums.clone()
@@ -118,24 +144,48 @@ class RowMeans:
 
     def sums(self) -> Mapping[Hashable, Float64[Tensor, "measure head"]]:
         """The sums per site."""
+        self._settle()
         return dict(self._sums)
 
     def counts(self) -> Mapping[Hashable, Int64[Tensor, "measure head"]]:
         """How many queries entered each sum."""
+        self._settle()
         return dict(self._counts)
 
     def value(self) -> dict[Hashable, dict[str, Float64[Tensor, " head"]]]:
         """Per site and name the mean over queries of every head; NaN where no query had a value."""
+        self._settle()
         return {
             site: dict(zip(self.names, sums / self._counts[site], strict=True)) for site, sums in self._sums.items()
         }
 
-    def _cells(self, tile: WeightTile) -> tuple[Float64[Tensor, "measure head"], Int64[Tensor, "measure head"]]:
-        if tile.site not in self._sums:
-            shape, device = (len(self.names), tile.n_heads), tile.weights.device
-            self._sums[tile.site] = torch.zeros(shape, dtype=torch.float64, device=device)
-            self._counts[tile.site] = torch.zeros(shape, dtype=torch.int64, device=device)
-        return self._sums[tile.site], self._counts[tile.site]
+    def _settle(self) -> None:
+        """Add up what came in, many tiles at a time: the additions of a tile are small, and their number counts."""
+        pending, self._pending = self._pending, []
+        groups: dict[tuple[Hashable, int, int, int], list[Tensor]] = {}
+        for rows in pending:
+            groups.setdefault((rows.site, rows.n_heads, rows.first, rows.stop), []).append(
+                rows.values.transpose(1, 2).flatten(2)
+            )
+        for (site, n_heads, first, stop), parts in groups.items():
+            values = torch.cat(parts, -1)
+            if site not in self._sums:
+                shape, device = (len(self.names), n_heads), values.device
+                self._sums[site] = torch.zeros(shape, dtype=torch.float64, device=device)
+                self._counts[site] = torch.zeros(shape, dtype=torch.int64, device=device)
+            self._sums[site][:, first:stop] += values.nansum(-1, dtype=torch.float64)
+            self._counts[site][:, first:stop] += (values == values).sum(-1)  # NaN is not itself
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Values of one tile that wait to be added up."""
+
+    site: Hashable
+    n_heads: int
+    first: int
+    stop: int
+    values: Float[Tensor, "measure batch head query"]
 
 
 def head_summary() -> RowMeans:
@@ -148,42 +198,75 @@ def head_summary() -> RowMeans:
 
     Each is the mean of the function named, which states its source; here they share their passes over the tile.
     """
-    return RowMeans(SUMMARY, _summary)
+    return RowMeans(SUMMARY, _summary, logs=True)
 
 
 def _summary(tile: WeightTile) -> Float[Tensor, "4 batch head query"]:
-    weights = tile.weights
-    work = torch.empty_like(weights)
-    values = weights.new_full((len(SUMMARY), *weights.shape[:3]), torch.nan)
-    # p * log p: the smallest normal number in place of 0 leaves the product 0 and, unlike a denormal, is not slow.
-    torch.clamp_min(weights, torch.finfo(weights.dtype).tiny, out=work)
-    torch.sum(work.log_().mul_(weights), -1, out=values[0])
-    values[0].neg_()
-    torch.mul(weights, _gaps(tile), out=work)
-    torch.sum(work, -1, out=values[1])
+    """The measures, on rows that may not be divided yet: each is linear in them but for the entropy's logarithm."""
+    raw = tile.raw
+    values = raw.new_full((len(SUMMARY), *raw.shape[:3]), torch.nan)
+    logs = raw.clamp_min(torch.finfo(raw.dtype).tiny).log_() if tile.logs is None else tile.logs
+    torch.sum(logs.mul_(raw), -1, out=values[0])
+    _fill_gaps(tile, values[1])
     _fill_previous(tile, values[2])
     _fill_first(tile, values[3])
+    if tile.totals is None:
+        values[0].neg_()
+        return values
+    # -sum(p log p) with p = raw / total is log(total) * sum(p) - sum(raw log raw) / total.
+    values /= tile.totals[..., 0]
+    spread = tile.totals[..., 0].log()
+    torch.sub(spread if tile.mass is None else spread * tile.mass, values[0], out=values[0])
     return values
 
 
-def _gaps(tile: WeightTile) -> Float[Tensor, "query key"]:
-    """|query - key| in tokens."""
-    n_queries, n_keys = tile.weights.shape[-2:]
-    options: dict[str, Any] = {"dtype": tile.weights.dtype, "device": tile.weights.device}
-    queries = torch.arange(tile.first_query, tile.first_query + n_queries, **options)
-    keys = torch.arange(tile.first_key, tile.first_key + n_keys, **options)
-    return (queries[:, None] - keys[None, :]).abs_()
+def _fill_gaps(tile: WeightTile, values: Float[Tensor, "batch head query"]) -> None:
+    """Sum of raw * |query - key|, from products with vectors: one pass over the tile each.
+
+    With `c` the middle row's position, |i - j| is |j - c| + (i - c) * sign(c - j) but for keys between `i` and `c`; and
+    (c - j) + (i - c) where no row sees a key after itself.
+    """
+    raw = tile.raw
+    n_queries, n_keys = raw.shape[-2:]
+    middle = tile.first_query + n_queries // 2
+    start, stop = tile.first_key - middle, tile.first_key + n_keys - middle
+    reach = 1 << max(abs(start), abs(stop), 1).bit_length()
+    back, far, side = (line[start + reach : stop + reach] for line in _lines(reach, raw.dtype, raw.device))
+    steps, correction = _between(n_queries, raw.dtype, raw.device)
+    rows = raw.reshape(-1, n_keys)
+    if tile.looks_back and tile.totals is not None and tile.mass is None:
+        torch.addcmul(torch.mv(rows, back).view(values.shape), tile.totals[..., 0], steps, out=values)
+        return
+    torch.addcmul(torch.mv(rows, far).view(values.shape), torch.mv(rows, side).view(values.shape), steps, out=values)
+    first, last = max(tile.first_query, tile.first_key), min(tile.first_query + n_queries, tile.first_key + n_keys)
+    if first < last:
+        near = raw[..., first - tile.first_key : last - tile.first_key]
+        values += (near * correction[:, first - tile.first_query : last - tile.first_query]).sum(-1)
+
+
+@lru_cache(maxsize=8)
+def _lines(reach: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """-x, |x| and sign(-x) for x from -reach to reach."""
+    x = torch.arange(-reach, reach + 1, dtype=dtype, device=device)
+    return -x, x.abs(), -x.sign()
+
+
+@lru_cache(maxsize=32)
+def _between(n_queries: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Each row's place counted from the middle row, and what `_fill_gaps` lacks at the keys at the rows' positions."""
+    x = torch.arange(n_queries, dtype=dtype, device=device) - n_queries // 2
+    return x, (x[:, None] - x).abs() - x.abs() + x[:, None] * x.sign()
 
 
 def _fill_previous(tile: WeightTile, values: Float[Tensor, "batch head query"]) -> None:
     """Weight on the key before the query; left NaN where it lies outside the text or is hidden."""
-    n_queries, n_keys = tile.weights.shape[-2:]
+    n_queries, n_keys = tile.raw.shape[-2:]
     column = tile.first_query - 1 - tile.first_key  # of row 0
     start, stop = max(0, -column), min(n_queries, n_keys - column)
     if start >= stop:
         return
     rows, columns = slice(start, stop), slice(start + column, stop + column)
-    found = tile.weights[..., rows, columns].diagonal(dim1=-2, dim2=-1)
+    found = tile.raw[..., rows, columns].diagonal(dim1=-2, dim2=-1)
     seen = _seen(tile)
     if seen is not None:
         found = torch.where(seen[..., rows, columns].diagonal(dim1=-2, dim2=-1), found, torch.nan)
@@ -192,16 +275,16 @@ def _fill_previous(tile: WeightTile, values: Float[Tensor, "batch head query"]) 
 
 def _fill_first(tile: WeightTile, values: Float[Tensor, "batch head query"]) -> None:
     """Weight on the text's first token; left NaN where it is hidden."""
-    n_texts, _, _, n_keys = tile.weights.shape
-    starts, seen = tile.text_starts or (0,) * n_texts, _seen(tile)
+    n_texts, seen = tile.raw.shape[0], _seen(tile)
+    starts = tile.text_starts if any(tile.text_starts) else (0,)
     for text, start in enumerate(starts):
-        column = start - tile.first_key
-        if not 0 <= column < n_keys:
+        texts, column = slice(text, text + 1) if len(starts) > 1 else slice(0, n_texts), start - tile.first_key
+        if not 0 <= column < tile.raw.shape[-1]:
             continue
-        found = tile.weights[text, :, :, column]
+        found = tile.raw[texts, :, :, column]
         if seen is not None:
-            found = torch.where(seen[text if seen.shape[0] > 1 else 0, :, :, column], found, torch.nan)
-        values[text] = found
+            found = torch.where(seen[texts if seen.shape[0] > 1 else slice(0, 1), :, :, column], found, torch.nan)
+        values[texts] = found
 
 
 def _seen(tile: WeightTile) -> Bool[Tensor, "#batch #head query key"] | None:
