@@ -113,11 +113,15 @@ class PatternRecorder:
         self.calls.append(call.site)
         self.rows.add(call.query.shape[0])
         output, weights = self.record(call)
+        self.keep_vectors(call, output)
+        return output, weights
+
+    def keep_vectors(self, call: AttentionCall, output: Float[Tensor, "batch query head d_head"]) -> None:
+        """Keep the vectors that were asked for; once more, where an intervention changed what the heads passed on."""
         if self._vectors and self.wanted.has_layer(call.site.layer):
             given = {"q": call.query, "k": call.key, "v": call.value, "z": output.transpose(1, 2)}
             for name, kept in self._vectors.items():
                 kept[call.site] = own_memory(given[name])
-        return output, weights
 
     def on_weights(self, call: WeightsCall) -> Tensor:
         """Keep weights that the model built itself, in every mode: there are no queries and keys to keep instead."""

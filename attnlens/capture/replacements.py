@@ -1,4 +1,4 @@
-"""What a forward pass can be sent through to change it: a given pattern in place of the model's own, gates on heads."""
+"""What a forward pass can be sent through unrecorded: as it is, with given patterns, with gates on heads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,23 @@ from torch import Tensor
 from attnlens.capture.calls import AttentionCall, WeightsCall
 from attnlens.capture.sites import Site
 
-__all__ = ["GateRecorder", "ReplayRecorder"]
+__all__ = ["GateRecorder", "PlainRecorder", "ReplayRecorder"]
+
+
+class PlainRecorder:
+    """Keeps and changes nothing: what the forwards of a block of interventions go through."""
+
+    def __init__(self, eager: bool) -> None:
+        """`eager`: run the family's eager code (softcap, sinks, or because the model was loaded to)."""
+        self.eager = eager
+
+    def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
+        """The model's attention."""
+        return call.run_eager() if self.eager else (call.run_fused(), None)
+
+    def on_weights(self, call: WeightsCall) -> Tensor:
+        """The model's weights."""
+        return call.weights
 
 
 class ReplayRecorder:

@@ -62,6 +62,10 @@ class SiteCounter:
         self._sites = sites
         self._calls: Counter[int] = Counter()
 
+    def restart(self) -> None:
+        """Begin a forward pass, the one before having failed perhaps."""
+        self._calls.clear()
+
     def next(self, module: nn.Module) -> Site:
         """The site of the call that `module` makes now.
 

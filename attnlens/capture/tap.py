@@ -22,11 +22,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from attnlens.capture.calls import AttentionCall, Recorder
+from attnlens.capture.edits import with_edits
 from attnlens.capture.intercept import intercepting
 from attnlens.capture.sites import SiteCounter, Sites
 from attnlens.errors import CaptureError, UnsupportedModelError
 
-__all__ = ["FUNCTIONS", "INTERFACE", "Tap", "needs_eager", "recording"]
+__all__ = ["FUNCTIONS", "INTERFACE", "Tap", "needs_eager", "recording", "runs_eagerly"]
 
 # transformers reads meaning into names that contain "sdpa", "flash", "paged|" or "/": this one has none of them.
 NAME = "attnlens"
@@ -122,9 +123,16 @@ def needs_eager(model: nn.Module) -> bool:
     return isinstance(model, PreTrainedModel) and not bool(getattr(model, "_supports_sdpa", False))
 
 
+def runs_eagerly(tap: Tap) -> bool:
+    """True where the model runs its family's eager code outside any block, because it must or was loaded to."""
+    return needs_eager(tap.model) or any(_before(config) == "eager" for config in tap.configs)
+
+
 @contextmanager
 def recording(tap: Tap, recorder: Recorder, counter: SiteCounter | None = None) -> Iterator[None]:
     """Send the attention of `tap.model` through `recorder` while the block runs, in this thread only.
+
+    Interventions that hold for the model now (`attnlens.capture.edits`) come before the recorder.
 
     Args:
         tap: where the model is listened to.
@@ -137,6 +145,7 @@ def recording(tap: Tap, recorder: Recorder, counter: SiteCounter | None = None) 
     if tap.model.training:
         raise CaptureError("the model is in training mode, so its weights include dropout; call model.eval() first.")
     counter = SiteCounter(tap.sites) if counter is None else counter
+    recorder = with_edits(recorder, tap.model)
     token = _running.set(_Running(recorder, counter))
     try:
         if tap.route == INTERFACE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +20,9 @@ from attnlens.capture.run import Capture
 from attnlens.capture.sites import Site
 from attnlens.errors import CaptureError, TextError, UsageError
 from attnlens.heads import Head
+from attnlens.interventions.blocks import Edit, intervening
+from attnlens.interventions.edits import Positions, ablation, knock_out, patching, steering
+from attnlens.interventions.sources import Source
 from attnlens.measures.attribution import HeadAttribution
 from attnlens.measures.registry import Measure, Measured
 from attnlens.measures.running import Reducer, head_summary
@@ -32,7 +36,7 @@ from attnlens.models.inputs import Batch, numbered
 from attnlens.models.loading import LoadedModel, load_pretrained
 from attnlens.models.measuring import measure_text
 from attnlens.models.memory import MemoryEstimate, Request, available_bytes, longest_that_fits, parse_bytes
-from attnlens.models.opening import open_model
+from attnlens.models.opening import Opened, open_model
 from attnlens.models.reader import Reader
 from attnlens.models.running import Plan, check_points, reduce_batch, run_batch
 
@@ -209,12 +213,12 @@ class Lens:
             As `capture`; the message of a text's error tells which text it is.
         """
         plan = self._plan(mode, weights, layers, heads, points, logits)
+        if texts is not None and inputs is not None:
+            raise UsageError("give either texts or inputs=..., not both.")
         if inputs is not None:
             batch = self._reader.tensors(inputs)
             self._check_memory(batch, plan, max_memory)
             yield from run_batch(self._opened, batch, plan, self._versions)
-        if texts is not None and inputs is not None:
-            raise UsageError("give either texts or inputs=..., not both.")
             return
         if texts is None:
             raise UsageError("give texts, or inputs=....")
@@ -259,12 +263,12 @@ class Lens:
         """
         chosen = reducers or (head_summary(),)
         wanted = self._plan(None, False, layers, None, (), False).wanted
+        if texts is not None and inputs is not None:
+            raise UsageError("give either texts or inputs=..., not both.")
         if inputs is not None:
             reduce_batch(self._opened, self._reader.tensors(inputs), chosen, wanted)
             return chosen
         if texts is None:
-        if texts is not None and inputs is not None:
-            raise UsageError("give either texts or inputs=..., not both.")
             raise UsageError("give texts, or inputs=....")
         done = 0
         for items in self._reader.windows(texts, batch_size, None, bos):
@@ -367,6 +371,68 @@ class Lens:
         longest = (numbered(n_prompt + max_new_tokens),)
         self._check_memory(replace(prompt, texts=longest), plan, max_memory)
         return generate_run(self._opened, self.tokenizer, prompt, generation, plan, self._versions, progress)
+
+    @property
+    def opened(self) -> Opened:
+        """What was found on opening: the tap, the layers and their wiring; for code that runs the model itself."""
+        return self._opened
+
+    @property
+    def reader(self) -> Reader:
+        """What makes batches of texts for this model."""
+        return self._reader
+
+    def intervene(self, edit: Edit) -> AbstractContextManager[None]:
+        """A block in which `edit` holds for every forward pass of the model, in this context (thread, task) only.
+
+        Captures in the block keep the attention of the changed model, and say so in `run.settings["interventions"]`.
+        Blocks can be nested, of any kind; nothing is left behind, after an exception either.
+
+        Args:
+            edit: made by the functions of `attnlens.interventions.edits`; edits can be added (`one + other`).
+
+        Raises:
+            CaptureError: in the block, a forward pass with a key-value cache under an edit that names positions.
+        """
+        return intervening(self._opened, edit)
+
+    def ablate(
+        self,
+        *heads: object,
+        how: str = "zero",
+        source: Source = "corpus",
+        positions: int | Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> AbstractContextManager[None]:
+        """A block in which heads are ablated; `attnlens.interventions.edits.ablation` tells what the arguments mean.
+
+        `with lens.ablate("L3H1", how="resample"): run = lens.capture(text)`
+        """
+        return self.intervene(ablation(self, heads, how=how, source=source, positions=positions, seed=seed))
+
+    def knock_out(self, edges: Iterable[tuple[int, int]], *heads: object) -> AbstractContextManager[None]:
+        """A block in which edges (query, key) of heads are cut, of every head of the main stack where none is named.
+
+        The weights that are left in a row grow to sum to 1, as if a mask had hidden the key.
+        """
+        return self.intervene(knock_out(self, edges, heads))
+
+    def patch(
+        self,
+        run: Capture,
+        *heads: object,
+        point: str = "resid_post",
+        layers: int | Iterable[int] | None = None,
+        positions: Positions | None = None,
+        stack: str | None = None,
+    ) -> AbstractContextManager[None]:
+        """A block in which a point has the values of another run; see `attnlens.interventions.edits.patching`."""
+        edit = patching(self, run, point=point, layers=layers, positions=positions, heads=heads, stack=stack)
+        return self.intervene(edit)
+
+    def steer(self, pattern: torch.Tensor | Capture, *heads: object) -> AbstractContextManager[None]:
+        """A block in which heads attend as `pattern` (`[query key]`, or a run's own) says."""
+        return self.intervene(steering(self, pattern, heads))
 
     def measure(
         self,

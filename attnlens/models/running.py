@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attnlens.capture.edits import edit_labels
 from attnlens.capture.patterns import Pattern
 from attnlens.capture.recorders import EVERYTHING, PatternRecorder, ReduceRecorder, Wanted
 from attnlens.capture.run import HEAD_POINTS, ONCE, POINTS, Capture, Patterns
@@ -209,6 +210,8 @@ class _Whole:
             source = self._text(self.batch.sources[row] if self.batch.sources else None, found, ENCODER, own=True)
         patterns = {stack.letter: self._patterns(found, stack.letter, stack.n_layers) for stack in anatomy.stacks}
         settings = {"mode": self.plan.mode, "bos_added": text.bos_added, "points": list(self.plan.points)}
+        if changes := edit_labels(self.opened.tap.model):
+            settings["interventions"] = list(changes)
         if self.plan.layers is not None:
             settings["layers"] = list(self.plan.layers)
         return Capture(

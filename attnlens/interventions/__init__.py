@@ -1,0 +1,1 @@
+"""Ablate heads, cut edges, patch activations, steer patterns; what that does, and whether it is causal."""
