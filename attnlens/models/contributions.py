@@ -8,12 +8,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnlens.capture.replacements import GateRecorder
 from attnlens.capture.tap import needs_eager, recording
-from attnlens.capture.tokens import printable
 from attnlens.errors import CaptureError, UsageError
 from attnlens.measures.attribution import HeadAttribution, attribute_to_gates
 from attnlens.models.inputs import Batch
 from attnlens.models.made_up import without_cache
 from attnlens.models.opening import Opened
+from attnlens.models.targets import shown_token, single_token
 
 __all__ = ["explain_logit"]
 
@@ -51,27 +51,14 @@ def explain_logit(
 
     with torch.no_grad():
         first_choice = int(logits(torch.ones(1, *heads))[0].argmax())
-    chosen = first_choice if target is None else _single_token(tokenizer, target)
-    other = None if against is None else _single_token(tokenizer, against)
+    chosen = first_choice if target is None else single_token(tokenizer, target)
+    other = None if against is None else single_token(tokenizer, against)
 
     def score(gates: Tensor) -> Tensor:
         values = logits(gates)
         return values[:, chosen] if other is None else values[:, chosen] - values[:, other]
 
-    name = f"logit of {_shown(tokenizer, chosen)}"
+    name = f"logit of {shown_token(tokenizer, chosen)}"
     if other is not None:
-        name = f"{name} minus logit of {_shown(tokenizer, other)}"
+        name = f"{name} minus logit of {shown_token(tokenizer, other)}"
     return attribute_to_gates(score, *heads, name=f"{name} at {text.tokens[position].label!r}", steps=steps)
-
-
-def _single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
-    """The id of a token by its spelling in running text (with the space before it, where the tokenizer has one)."""
-    for spelling in (f" {text}", text):
-        ids = tokenizer(spelling, add_special_tokens=False)["input_ids"]
-        if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
-            return int(ids[0])
-    raise UsageError(f"{text!r} is not one token of this model; choose a word that is.")
-
-
-def _shown(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    return repr(printable(str(tokenizer.decode([token])).strip()))
