@@ -15,39 +15,33 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnlens._version import __version__
 from attnlens.capture.cache_names import ActivationCache, ActivationNames, NamesFilter
-from attnlens.capture.recorders import Wanted
 from attnlens.capture.run import Capture
-from attnlens.capture.sites import Site
-from attnlens.errors import CaptureError, TextError, UsageError
-from attnlens.heads import Head
+from attnlens.errors import UsageError
 from attnlens.interventions.blocks import Edit, intervening
 from attnlens.interventions.edits import Positions, ablation, knock_out, patching, steering
 from attnlens.interventions.sources import Source
-from attnlens.measures.attribution import HeadAttribution
+from attnlens.measures.attribution import GenerationAttribution, HeadAttribution, LayerAttribution, TokenAttribution
 from attnlens.measures.registry import Measure, Measured
 from attnlens.measures.running import Reducer, head_summary
 from attnlens.models.anatomy import Anatomy
-from attnlens.models.contributions import explain_logit
+from attnlens.models.attributing import Question, ask, explain_layers, explain_tokens
+from attnlens.models.contributions import explain_heads
 from attnlens.models.encode import Text
 from attnlens.models.families import Family
 from attnlens.models.generating import check_generation, generate_run
 from attnlens.models.generation import Generation
-from attnlens.models.inputs import Batch, numbered
+from attnlens.models.generation_attribution import explain_generation
+from attnlens.models.inputs import numbered
 from attnlens.models.loading import LoadedModel, load_pretrained
 from attnlens.models.measuring import measure_text
-from attnlens.models.memory import MemoryEstimate, Request, available_bytes, longest_that_fits, parse_bytes
+from attnlens.models.memory import MemoryEstimate
 from attnlens.models.opening import Opened, open_model
+from attnlens.models.planning import DEFAULT_POINTS, Planner
 from attnlens.models.reader import Reader
-from attnlens.models.running import Plan, check_points, reduce_batch, run_batch
+from attnlens.models.reruns import batch_of_run
+from attnlens.models.running import reduce_batch, run_batch
 
 __all__ = ["Lens", "load"]
-
-_DEFAULT_POINTS = ("embed", "resid_post", "final")
-_MODES = ("lazy", "exact")
-# Share of the memory that is free which a run may plan with, where the caller sets no limit.
-_SHARE = 0.8
-# Below this nobody has to be asked how much is free.
-_UNCHECKED_BYTES = 64 << 20
 
 Progress = Callable[[int, int], None]
 
@@ -75,7 +69,8 @@ def load(
         tokenizer: the fast tokenizer of `model`; without it only tensors can be captured (`inputs=`).
         device: where to run ("cpu", "cuda", "mps"); None leaves the model where loading puts it.
         dtype: precision of the weights; None keeps the checkpoint's.
-        device_map, quantization_config: handed to transformers, which places or quantises the model while loading.
+        device_map: handed to transformers, which places the model over devices while loading (needs accelerate).
+        quantization_config: handed to transformers, which quantises the model while loading.
         family: an adapter for a model that attnlens cannot find its way in by itself.
         example: what to call `model` with while it is checked, where that cannot be guessed: a mapping of arguments,
             or a lone positional one, for two rows of at least eight positions.
@@ -123,6 +118,7 @@ class Lens:
         self._opened = open_model(loaded, family, example)
         self.anatomy: Anatomy = self._opened.anatomy
         self._reader = Reader(self.model, self.tokenizer, self.anatomy, self._opened.batch_axis)
+        self._planner = Planner(self._opened)
 
     def __repr__(self) -> str:
         a = self.anatomy
@@ -139,7 +135,7 @@ class Lens:
         weights: bool = False,
         layers: Iterable[int] | None = None,
         heads: Iterable[object] | None = None,
-        points: Sequence[str] = _DEFAULT_POINTS,
+        points: Sequence[str] = DEFAULT_POINTS,
         logits: bool = True,
         bos: bool | None = None,
         word_spans: Sequence[tuple[int, int]] | None = None,
@@ -149,7 +145,8 @@ class Lens:
 
         Args:
             text: the text; a pair `(a, b)` runs as two segments.
-            source, target: what an encoder-decoder reads, and what it writes.
+            source: what an encoder-decoder reads.
+            target: what it writes.
             inputs: tensors to call the model with instead of a text: a mapping of arguments, or a lone positional one
                 (pixels, sound, ids of one row); `target` may go with it.
             mode: "lazy" keeps queries and keys and recomputes weights on demand (SDPA runs); "exact" runs the family's
@@ -177,8 +174,8 @@ class Lens:
             raise UsageError("give either a text (source=, target=) or inputs=..., not both.")
         if len(batch.texts) != 1:
             raise UsageError(f"inputs has {len(batch.texts)} rows; expected one, or use lens.captures(inputs=...).")
-        plan = self._plan(mode, weights, layers, heads, points, logits)
-        self._check_memory(batch, plan, max_memory)
+        plan = self._planner.plan(mode, weights, layers, heads, points, logits)
+        self._planner.check_memory(batch, plan, max_memory)
         return next(run_batch(self._opened, batch, plan, self._versions))
 
     def captures(
@@ -205,19 +202,25 @@ class Lens:
             inputs: one batch of tensors instead, padded on either side; its rows come out as runs.
             batch_size: texts per forward pass.
             word_spans: per text, the caller's words.
-            mode, weights, layers, heads, points, bos, max_memory: as in `capture`.
+            mode: as in `capture`, like the next four, `bos` and `max_memory`.
+            weights: build every weight while the model runs.
+            layers: the layers to keep.
+            heads: the heads to keep.
+            points: points to keep; none by default.
+            bos: put the beginning-of-sequence token in front.
+            max_memory: what one batch may take above the model.
             logits: keep logits; without them the language-model head is not run.
             progress: called with (texts done, texts in all) after each batch.
 
         Raises:
             As `capture`; the message of a text's error tells which text it is.
         """
-        plan = self._plan(mode, weights, layers, heads, points, logits)
+        plan = self._planner.plan(mode, weights, layers, heads, points, logits)
         if texts is not None and inputs is not None:
             raise UsageError("give either texts or inputs=..., not both.")
         if inputs is not None:
             batch = self._reader.tensors(inputs)
-            self._check_memory(batch, plan, max_memory)
+            self._planner.check_memory(batch, plan, max_memory)
             yield from run_batch(self._opened, batch, plan, self._versions)
             return
         if texts is None:
@@ -226,7 +229,7 @@ class Lens:
         for items in self._reader.windows(texts, batch_size, word_spans, bos):
             runs: dict[int, Capture] = {}
             for numbers, batch in self._reader.by_length(items, batch_size):
-                self._check_memory(batch, plan, max_memory)
+                self._planner.check_memory(batch, plan, max_memory)
                 runs.update(zip(numbers, run_batch(self._opened, batch, plan, self._versions), strict=True))
                 done += len(numbers)
                 if progress is not None:
@@ -262,7 +265,7 @@ class Lens:
             As `captures`.
         """
         chosen = reducers or (head_summary(),)
-        wanted = self._plan(None, False, layers, None, (), False).wanted
+        wanted = self._planner.plan(None, False, layers, None, (), False).wanted
         if texts is not None and inputs is not None:
             raise UsageError("give either texts or inputs=..., not both.")
         if inputs is not None:
@@ -286,7 +289,7 @@ class Lens:
         n_source: int = 0,
         mode: str | None = None,
         weights: bool = False,
-        points: Sequence[str] = _DEFAULT_POINTS,
+        points: Sequence[str] = DEFAULT_POINTS,
         logits: bool = True,
         batch_size: int = 1,
     ) -> MemoryEstimate:
@@ -295,11 +298,14 @@ class Lens:
         Args:
             n_tokens: tokens of each text.
             n_source: tokens of what an encoder-decoder reads.
-            mode, weights, points, logits: as in `capture`.
+            mode: as in `capture`, like the next three.
+            weights: whether every weight is built.
+            points: points that are kept.
+            logits: whether logits are kept.
             batch_size: texts per forward pass.
         """
-        plan = self._plan(mode, weights, None, None, points, logits)
-        return MemoryEstimate.of(self.anatomy, n_tokens, self._request(plan, batch_size), self._itemsize, n_source)
+        plan = self._planner.plan(mode, weights, None, None, points, logits)
+        return self._planner.estimate(plan, n_tokens, n_source, batch_size)
 
     def generate(
         self,
@@ -365,11 +371,11 @@ class Lens:
             max_new_tokens=max_new_tokens, do_sample=do_sample, temperature=temperature, top_k=top_k, top_p=top_p,
             num_beams=num_beams, seed=seed, cache=cache, use_cache=use_cache, options=options,
         )  # fmt: skip
-        plan = self._plan(None, False, layers, heads, points, logits)
+        plan = self._planner.plan(None, False, layers, heads, points, logits)
         prompt = self._reader.prompt(text, source, inputs, bos)
         n_prompt = max((len(given.tokens) for given in prompt.texts if given), default=1)
         longest = (numbered(n_prompt + max_new_tokens),)
-        self._check_memory(replace(prompt, texts=longest), plan, max_memory)
+        self._planner.check_memory(replace(prompt, texts=longest), plan, max_memory)
         return generate_run(self._opened, self.tokenizer, prompt, generation, plan, self._versions, progress)
 
     @property
@@ -467,28 +473,141 @@ class Lens:
 
     def attribute_heads(
         self,
-        text: Text,
-        target: str | None = None,
+        text: Text | Capture,
+        target: str | int | None = None,
         *,
-        against: str | None = None,
-        position: int = -1,
-        steps: int = 64,
+        against: str | int | None = None,
+        position: int | str | None = None,
+        stack: str | None = None,
+        method: str = "gradients",
+        steps: int | None = None,
+        seed: int = 0,
     ) -> HeadAttribution:
-        """How much each head contributes to the logit of a token, by integrated gradients over gates (captum).
+        """How much each head contributes to the logit of a token or class, by gates on the heads' outputs (captum).
 
         Args:
-            text: the text.
-            target: the token to explain, spelled as in running text; None takes the first choice of the model.
-            against: explain the difference to this token's logit instead ("is" against "are").
-            position: token whose output is read, from the end if negative.
-            steps: points of the integration.
+            text: the text; (source, target) for an encoder-decoder; or a run of tokens.
+            target: the token to explain, spelled as in running text, or the class of a classifier; None takes the first
+                choice of the model.
+            against: explain the difference to this one's logit instead ("is" against "are").
+            position: token whose output is read, from the end if negative; "mask" for the one masked token. None takes
+                the masked token where there is one, else the last.
+            stack: E, D or X: whose heads, in an encoder-decoder; None for the decoder's own.
+            method: "gradients" (integrated over the gates, sums to what all heads do together), "ablation" (each head
+                closed by itself), "shapley" (the mean effect of closing it after a random set of others).
+            steps: points of the integral; None takes as many as bring the sum within 1e-4, up to 1,024. Of "shapley"
+                the number of random orders, 25 for None.
+            seed: of the random orders.
 
         Raises:
-            CaptureError: the model has no language-model head.
+            CaptureError: the model has no language-model head and sorts into no classes.
             UsageError: a position outside the text, or a target that is not one token.
         """
-        batch = self._reader.batch([self._reader.item(text, None, None, None, None)])
-        return explain_logit(self._opened, self.tokenizer, batch, target, against, position, steps)
+        return explain_heads(self._question(text, target, against, position), stack, method, steps, seed)
+
+    def attribute_tokens(
+        self,
+        text: Text | Capture,
+        target: str | int | None = None,
+        *,
+        against: str | int | None = None,
+        position: int | str | None = None,
+        baseline: str | int | None = None,
+        stack: str | None = None,
+        steps: int | None = None,
+    ) -> TokenAttribution:
+        """How much each input token contributes to the logit of a token or class, by integrated gradients (captum).
+
+        Args:
+            text: as in `attribute_heads`, and so are the next three.
+            target: the token or class to explain.
+            against: what it is compared with.
+            position: token whose output is read.
+            baseline: the token that stands in place of every one that the template did not add (special ones stay), by
+                its spelling or number; "zero" for zero vectors. None takes the tokenizer's token for mask, padding, the
+                unknown, the end or the beginning, the first that there is.
+            stack: E or D: whose tokens, in an encoder-decoder; None for the decoder's.
+            steps: points of the integral, as in `attribute_heads`.
+
+        Raises:
+            CaptureError: as `attribute_heads`; or the stack reads no tokens, or takes no vectors in their place.
+            UsageError: as `attribute_heads`; or no such baseline.
+        """
+        question = self._question(text, target, against, position)
+        return explain_tokens(question, self.tokenizer, stack, baseline, steps)
+
+    def attribute_layers(
+        self,
+        text: Text | Capture,
+        target: str | int | None = None,
+        *,
+        against: str | int | None = None,
+        position: int | str | None = None,
+        baseline: str | int | None = None,
+        stack: str | None = None,
+        steps: int | None = None,
+    ) -> LayerAttribution:
+        """At which positions a logit's difference to a baseline flows through each layer: conductance (captum).
+
+        Args and errors: as `attribute_tokens`.
+        """
+        question = self._question(text, target, against, position)
+        return explain_layers(question, self.tokenizer, stack, baseline, steps)
+
+    def attribute_generation(
+        self,
+        text: str | Capture,
+        written: str | None = None,
+        *,
+        method: str = "ablation",
+        baseline: str | int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        max_new_tokens: int = 20,
+    ) -> GenerationAttribution:
+        """How much each token of a prompt contributes to each token written after it (captum's LLM attribution).
+
+        Args:
+            text: the prompt; or a run of `generate`, whose written tokens are explained.
+            written: explain this continuation; None lets the model write, the likeliest token each time.
+            method: "ablation", "shapley" or "gradients", as in `attribute_heads`.
+            baseline: as in `attribute_tokens`, a token.
+            steps: points of the integral (64 for None), or random orders (25 for None).
+            seed: of the random orders.
+            max_new_tokens: the most that the model writes.
+
+        Raises:
+            CaptureError: the model writes no text, or is an encoder-decoder.
+            UsageError: nothing written, an unknown method or baseline, or a prompt of special tokens only.
+        """
+        check_generation(self._opened)
+        if isinstance(text, Capture):
+            run = text
+        elif written is None:
+            run = self.generate(text, max_new_tokens=max_new_tokens, logits=False)
+        else:
+            run = self._continued(text, written)
+        return explain_generation(self._opened, self.tokenizer, run, method, baseline, steps, seed)
+
+    def _continued(self, prompt: str, written: str) -> Capture:
+        """A run of a prompt and a continuation, each spelled in tokens by itself."""
+        own = self._reader.item(prompt, None, None, None, None).text
+        more = self.tokenizer(written, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([[*own.ids, *more]])
+        run = self.capture(inputs=ids, points=(), logits=False, layers=[0])
+        tokens = (*own.tokens, *run.tokens[len(own.tokens) :])
+        return replace(run, text=prompt + written, tokens=tokens, n_prompt=len(own.tokens))
+
+    def _question(
+        self, text: Text | Capture, target: str | int | None, against: str | int | None, position: int | str | None
+    ) -> Question:
+        """The score that is asked about: a logit, or the difference of two, of one text."""
+        if isinstance(text, Capture):
+            batch = batch_of_run(self._opened, text)
+        else:
+            batch = self._reader.batch([self._reader.item(text, None, None, None, None)])
+        options = {"target": target, "against": against, "position": position}
+        return ask(self._opened, self.tokenizer, batch, options)
 
     def run_with_cache(
         self,
@@ -555,111 +674,6 @@ class Lens:
         from attnlens.plugins import load_plugin
 
         return load_plugin("attnlens.engines", "local")(self, family, corpus, **options)
-
-    def _plan(
-        self,
-        mode: str | None,
-        weights: bool,
-        layers: Iterable[int] | None,
-        heads: Iterable[object] | None,
-        points: Sequence[str],
-        logits: bool,
-    ) -> Plan:
-        """What a run keeps, proven possible.
-
-        Raises:
-            UsageError: no such mode, layer or point.
-            HeadAddressError: no such head.
-            CaptureError: lazy, for a family that builds its weights itself; a point that the model does not give.
-        """
-        recorders = self._opened.recorders
-        chosen = next(name for name in _MODES if name in recorders) if mode is None else mode
-        if chosen not in _MODES:
-            raise UsageError(f"mode {mode!r} does not exist; expected one of {', '.join(_MODES)}.")
-        if chosen not in recorders:
-            raise CaptureError(
-                f"{self.anatomy.architecture} runs in mode='exact' only, since it builds its weights with code of its "
-                "own and hands over no queries and keys."
-            )
-        if weights and chosen == "lazy":
-            chosen = "dense"
-        if points is _DEFAULT_POINTS:  # a module of the user's own may have none of them
-            points = [point for point in points if any(point in stack.residual_points for stack in self.anatomy.stacks)]
-        check_points(self.anatomy, points)
-        kept = None if layers is None else self._layers(layers)
-        wanted = Wanted() if heads is None and kept is None else self._wanted(kept, heads)
-        if heads is not None:
-            kept = tuple(sorted({site.layer for site in wanted.heads or ()}))
-        return Plan(chosen, wanted, kept, tuple(points), logits)
-
-    def _layers(self, layers: Iterable[int]) -> tuple[int, ...]:
-        n_layers = max(stack.n_layers for stack in self.anatomy.stacks)
-        kept = tuple(sorted({int(layer) for layer in layers}))
-        if not kept or kept[0] < 0 or kept[-1] >= n_layers:
-            raise UsageError(f"layers={list(kept)} is not within the model's layers, 0 to {n_layers - 1}.")
-        return kept
-
-    def _wanted(self, layers: tuple[int, ...] | None, heads: Iterable[object] | None) -> Wanted:
-        if heads is None:
-            sites = [Site(stack.letter, at) for stack in self.anatomy.stacks for at in stack.attention_layers]
-            return Wanted({site: None for site in sites if layers is None or site.layer in layers})
-        chosen: dict[Site, list[int]] = {}
-        for given in heads:
-            head = Head.parse(given)
-            letter = head.stack or self.anatomy.main_stack
-            stack = self.anatomy.stack(letter)
-            head = head.within(stack.n_layers, stack.n_heads)
-            if layers is None or head.layer in layers:
-                chosen.setdefault(Site(letter, head.layer), []).append(head.head)
-        if not chosen:
-            raise UsageError("heads names no head of the layers asked for.")
-        return Wanted({site: tuple(sorted(set(numbers))) for site, numbers in chosen.items()})
-
-    @property
-    def _itemsize(self) -> int:
-        return int(getattr(torch, self.anatomy.dtype).itemsize)
-
-    def _request(self, plan: Plan, n_texts: int) -> Request:
-        return Request(plan.mode != "lazy", self._shares(plan), plan.points, plan.logits, n_texts)
-
-    def _shares(self, plan: Plan) -> dict[str, float] | None:
-        """The share of each stack's heads that is kept."""
-        if plan.wanted.heads is None:
-            return None
-        shares = {}
-        for stack in self.anatomy.stacks:
-            kept = [heads for site, heads in plan.wanted.heads.items() if site.stack == stack.letter]
-            n_kept = sum(stack.n_heads if heads is None else len(heads) for heads in kept)
-            shares[stack.letter] = n_kept / (stack.n_heads * len(stack.attention_layers))
-        return shares
-
-    def _check_memory(self, batch: Batch, plan: Plan, max_memory: int | str | None) -> None:
-        """Refuse a run that would not fit, with the length that would.
-
-        Raises:
-            TextError: the run takes more than `max_memory`, or than the system has left.
-        """
-        n_tokens, n_source = (
-            max((len(t.tokens) for t in side if t), default=0) for side in (batch.texts, batch.sources)
-        )
-        request = self._request(plan, len(batch.texts))
-
-        def peak(n: int) -> int:
-            return MemoryEstimate.of(self.anatomy, n, request, self._itemsize, n_source).peak
-
-        needed = peak(n_tokens)
-        if max_memory is None and needed < _UNCHECKED_BYTES:
-            return
-        free = available_bytes() if max_memory is None else None
-        limit = parse_bytes(max_memory) if max_memory is not None else None if free is None else int(_SHARE * free)
-        if limit is None or needed <= limit:
-            return
-        fits = longest_that_fits(peak, limit, n_tokens)
-        how = "" if plan.mode == "lazy" else ", take mode='lazy'" * ("lazy" in self._opened.recorders)
-        raise TextError(
-            f"{n_tokens} tokens would take about {needed / 2**20:,.0f} MiB, and {limit / 2**20:,.0f} MiB are allowed; "
-            f"about {fits} tokens would fit. Shorten the text, keep fewer layers or heads{how}, or raise max_memory."
-        )
 
 
 def library_versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from attnlens.capture.run import HEAD_POINTS, ONCE
 from attnlens.errors import UsageError
 from attnlens.models.anatomy import Anatomy, Stack
 
-__all__ = ["MemoryEstimate", "Request", "available_bytes", "longest_that_fits", "parse_bytes"]
+__all__ = ["MemoryEstimate", "Request", "available_bytes", "longest_that_fits", "parse_bytes", "shown_bytes"]
 
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _FLOAT32 = 4
@@ -121,3 +121,17 @@ def parse_bytes(amount: int | float | str) -> int:
         except ValueError:
             pass
     raise UsageError(f"{amount!r} is not an amount of memory; write bytes, or 512M, 2G, 1.5GiB.")
+
+
+def shown_bytes(amount: int) -> str:
+    """A number of bytes for a reader.
+
+    >>> shown_bytes(1500), shown_bytes(3 << 20)
+    ('1.5 KiB', '3.0 MiB')
+    """
+    value, unit = float(amount), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"

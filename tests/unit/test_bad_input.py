@@ -302,7 +302,7 @@ def test_a_model_opened_without_a_tokenizer_takes_tensors_only() -> None:
         ({"points": ("middle",)}, UsageError, "'middle' is no point"),
         ({"points": ("router_logits",)}, CaptureError, "'router_logits' is not available"),
         ({"max_memory": "lots"}, UsageError, "'lots' is not an amount of memory"),
-        ({"max_memory": 10}, TextError, "10|0 MiB are allowed; about 0 tokens would fit"),
+        ({"max_memory": 10}, TextError, "10 B are allowed; about 0 tokens would fit"),
     ],
 )
 def test_what_cannot_be_kept(options: dict[str, Any], error: type[Exception], message: str) -> None:
