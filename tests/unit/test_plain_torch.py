@@ -143,7 +143,9 @@ def test_either_order_of_axes_and_every_way_of_asking_for_weights(batch_first: b
     assert lens.anatomy.route == "multi-head"
     assert len(runs) == 2
     for row, run in enumerate(runs):
-        torch.testing.assert_close(run.attention(), torch.stack([layer[row] for layer in expected]), atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(
+            run.attention(), torch.stack([layer[row] for layer in expected]), atol=TOLERANCE, rtol=0
+        )
         torch.testing.assert_close(run.logits, own[row] if batch_first else own[:, row], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(run.attention() @ run.residual("v"), run.residual("z"), atol=1e-5, rtol=1e-5)
         written = run.residual("write").sum(1)
@@ -414,6 +416,40 @@ def twice(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def test_what_is_no_map_per_head_is_refused_by_name(how: Callable[..., Tensor], message: str) -> None:
     with pytest.raises(UnsupportedModelError, match=message):
         attnlens.load(model=wide(Gpt(how, CausalSelfAttention)))
+
+
+@pytest.mark.parametrize(("how", "refused"), [(by_hand, False), (twice, True)])
+def test_one_layer_that_runs_several_times(how: Callable[..., Tensor], refused: bool) -> None:
+    """Like ALBERT: each run is a layer of its own; two maps per run are not two layers."""
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mixer = CausalSelfAttention(how)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = x + self.mixer(x)
+            return result
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([Layer()])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers[0](self.layers[0](x))  # type: ignore[no-any-return]
+
+    net, x = wide(Shared()), vectors()
+    if refused:
+        with pytest.raises(UnsupportedModelError, match="attends more than once per token"):
+            attnlens.load(model=net)
+        return
+
+    run = next(attnlens.load(model=net).captures(inputs=x))
+
+    mixer = net.layers[0].mixer
+    expected = [formula(*mixer.heads(given)[:2])[0] for given in (x, net.layers[0](x))]
+    torch.testing.assert_close(run.attention(), torch.stack(expected).detach(), atol=TOLERANCE, rtol=0)
 
 
 def test_attention_within_windows_is_refused_by_name() -> None:
