@@ -203,7 +203,8 @@ class Scores:
         k, mask = self._reach(b, h, q)
         n = len(k)
         shape = (len(b), len(h), len(q), n + (self.sinks is not None))
-        written = place is not None and place.shape == shape and place.is_contiguous() and place.dtype == self.dtype
+        fits = self.sinks is None and n == self.shape[-1]  # no column more or less than the place has
+        written = fits and place is not None and place.is_contiguous() and place.dtype == self.dtype
         scores = place if place is not None and written else workspace.take("scores", shape, self.dtype, key.device)
         if not n:
             return RowBlock(tile, _slice(k), scores[..., :0], mask)

@@ -84,7 +84,10 @@ class WeightTile:
 
 @runtime_checkable
 class Reducer(Protocol):
-    """Adds up what it needs from every tile of a forward pass."""
+    """Adds up what it needs from every tile of a forward pass.
+
+    One that also has `logs = True` is given `WeightTile.logs`.
+    """
 
     def add(self, tile: WeightTile) -> None:
         """Take one tile; the weights must not be kept, their memory is reused."""
