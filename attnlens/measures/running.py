@@ -236,7 +236,7 @@ def _fill_gaps(tile: WeightTile, values: Float[Tensor, "batch head query"]) -> N
     reach = 1 << max(abs(start), abs(stop), 1).bit_length()
     back, far, side = (line[start + reach : stop + reach] for line in _lines(reach, raw.dtype, raw.device))
     steps, correction = _between(n_queries, raw.dtype, raw.device)
-    rows = raw.reshape(-1, n_keys)
+    rows = raw.flatten(0, 2)
     if tile.looks_back and tile.totals is not None and tile.mass is None:
         torch.addcmul(torch.mv(rows, back).view(values.shape), tile.totals[..., 0], steps, out=values)
         return
