@@ -303,6 +303,15 @@ def test_in_a_large_file_a_changed_layer_is_refused_when_it_is_used(
         attnlens.open(flipped(saved, "logits"))
 
 
+def test_a_changed_number_gets_no_new_hash(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "_CHECKED_AT_ONCE", 0)
+    run = attnlens.open(flipped(saved, "L2.key"))
+
+    for dtype in (None, torch.float16):
+        with pytest.raises(BundleError, match=r"'L2\.key'"):
+            run.save(tmp_path / "again.attn", dtype=dtype)
+
+
 def test_changed_manifest_is_refused(saved: Path) -> None:
     tensors, manifest = tensors_of(saved), manifest_of(saved)
     manifest["anatomy"]["model"] = "another model"

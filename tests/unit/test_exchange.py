@@ -121,6 +121,13 @@ def test_beams_are_followed_back() -> None:
 
         torch.testing.assert_close(run.attention(), torch.cat(truth), rtol=0, atol=1e-5)
     assert moved  # some text changed its row on the way
+    ended = output.beam_indices[:1].clone()
+    ended[0, -2:] = -1  # as of a text that ended two steps before the others
+    short = attnlens.from_attentions(
+        SimpleNamespace(attentions=output.attentions, beam_indices=ended), [str(i) for i in range(14)]
+    )
+    whole = attnlens.from_attentions(output, [str(i) for i in range(16)])
+    assert torch.equal(short.attention(), whole.attention()[..., :14, :14])
     with pytest.raises(UsageError, match="sequence=3 does not exist: 3 texts"):
         attnlens.from_attentions(output, LABELS, sequence=3)
 
@@ -171,6 +178,8 @@ def test_sinks_take_weight_if_told() -> None:
 
     with pytest.raises(UsageError, match=r"L0H0: the row of query \d+ sums to 0.*sinks=True"):
         attnlens.from_attentions(output, LABELS)
+    with pytest.raises(UsageError, match=r"sums to 1\.1, expected 1\."):
+        attnlens.from_attentions(CAUSAL * 1.1, LABELS[:3], sinks=True)
     run = attnlens.from_attentions(output, LABELS, sinks=True)
 
     assert torch.equal(run.attention(), torch.cat(output.attentions))
