@@ -24,6 +24,7 @@ from attnlens.heads import Head
 from attnlens.measures.likeness import js_divergence, match_heads, summed_divergence
 from attnlens.measures.likeness_measures import held_heads
 from attnlens.measures.patterns import over_queries
+from attnlens.measures.rows import n_heads_of
 
 if TYPE_CHECKING:
     from attnlens.models.encode import Text
@@ -291,4 +292,4 @@ def _tokens(text: object) -> tuple[Unit, ...]:
 
 
 def _size(run: Capture, stack: str) -> tuple[int, int]:
-    return len(run.patterns_of(stack=stack or None)), run.anatomy.stack(stack).n_heads
+    return len(run.patterns_of(stack=stack or None)), n_heads_of(run, stack)

@@ -17,7 +17,7 @@ __all__ = ["GROUP", "Commands"]
 GROUP = "attnlens.commands"
 
 # The order in which one gets to know the tool; what others install follows, by name.
-_ORDER = ("models", "show", "capture", "probe", "report", "serve", "size", "doctor")
+_ORDER = ("models", "show", "capture", "measure", "measures", "probe", "report", "serve", "size", "doctor")
 
 
 class Commands(MutableMapping[str, Any]):

@@ -13,14 +13,14 @@ from attnlens.capture.run import Capture
 from attnlens.heads import Head
 from attnlens.measures.likeness import head_map, summed_divergence
 from attnlens.measures.registry import STACK, Measure, MeasureInput
-from attnlens.measures.rows import TILE
+from attnlens.measures.rows import TILE, n_heads_of
 
 __all__ = ["HEAD_DISTANCE", "HEAD_MAP", "held_heads", "likeness_of"]
 
 
 def held_heads(run: Capture, stack: str) -> tuple[Head, ...]:
     """The heads of a stack whose attention a run holds, layer by layer."""
-    n_heads = run.anatomy.stack(stack).n_heads
+    n_heads = n_heads_of(run, stack)
     return tuple(
         Head(layer, head, stack)
         for layer, pattern in enumerate(run.patterns_of(stack=stack))
@@ -65,7 +65,7 @@ def _distance(given: MeasureInput) -> Float64[Tensor, "*head layer_to head_to"]:
         run.attention(head=given.head, queries=slice(1))  # refuses a head that was not kept
     asked = held if given.head is None else (given.head,)
     found = likeness_of(run, stack, asked, None if given.head is None else held)
-    sizes = len(run.patterns_of(stack=stack)), run.anatomy.stack(stack).n_heads
+    sizes = len(run.patterns_of(stack=stack)), n_heads_of(run, stack)
     table = found.new_full((*sizes, *sizes), torch.nan)
     for row, head in zip(found, asked, strict=True):
         for value, other in zip(row, held, strict=True):

@@ -106,7 +106,7 @@ DISTANCE = _measure(
     unit="tokens",
     high=None,
     more="the head looks further away",
-    source="Vig & Belinkov 2019, arXiv:1906.04284, section 4.2",
+    source="Vig & Belinkov 2019, arXiv:1906.04284",
     aliases=("qk_distance",),
 )
 DISTANCE_VARIANCE = _measure(
@@ -215,7 +215,6 @@ KOVALEVA_CLASS = _measure(
     "shape of the map",
     "Class of the map on this text: vertical, diagonal, both, block or heterogeneous.",
     _kovaleva_class,
-    unit="class",
     high=4.0,
     more="nothing: these are numbers of classes",
     source=f"{_KOVALEVA}, section 4.1; by rules of ours",

@@ -287,7 +287,7 @@ def check_model(measure: Measure, anatomy: Anatomy) -> None:
 def _check_run(measure: Measure, run: Capture, lens: Lens | None) -> None:
     needs, name = measure.needs, run.anatomy.model
     if (needs.model or needs.gradient) and lens is None:
-        raise measure.refusal("it needs the model, and there is only a run; use lens.measure(...) on the opened model")
+        raise measure.refusal("it needs the model, and there is only a run; open the model too")
     if needs.logits and run.logits is None:
         raise measure.refusal(f"this run holds no logits; {name} has no language-model head, or they were not kept")
     held = {point.rpartition(".")[2] for point in run.stream}

@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from attnlens.axes import Visibility
+from attnlens.capture.run import Capture
 from attnlens.capture.tokens import Token
 from attnlens.measures import patterns
 from attnlens.measures.registry import MeasureInput
 
-__all__ = ["TILE", "HeadRows", "OverHeads", "measure_heads", "segments_of"]
+__all__ = ["TILE", "HeadRows", "OverHeads", "measure_heads", "n_heads_of", "segments_of"]
 
 # Weights held at once while measuring: 16 million float32 are 64 MB.
 TILE = 16_000_000
@@ -94,7 +95,7 @@ def measure_heads(
         rows = next(_rows(given, given.head.layer, given.head.head))[1]
         return {name: _values(over, rows)[0] for name, over in several.items()}
     held = given.run.patterns_of(stack=given.stack)
-    n_heads = given.run.anatomy.stack(given.stack).n_heads
+    n_heads = n_heads_of(given.run, given.stack)
     found = {name: torch.full((len(held), n_heads), torch.nan, dtype=torch.float64) for name in several}
     for layer, pattern in enumerate(held):
         if pattern is None:
@@ -103,6 +104,12 @@ def measure_heads(
             for name, over in several.items():
                 found[name][layer, heads] = _values(over, rows)
     return dict(found)
+
+
+def n_heads_of(run: Capture, stack: str) -> int:
+    """Heads per layer of a stack of a run; a run that was made by hand may say no more than how many there are."""
+    anatomy = run.anatomy
+    return anatomy.stack(stack).n_heads if anatomy.stacks else anatomy.n_heads
 
 
 def segments_of(tokens: tuple[Token, ...]) -> tuple[int, ...]:
@@ -129,7 +136,7 @@ def _rows(given: MeasureInput, layer: int, head: int | None) -> Iterator[tuple[i
     """The layer's heads with their weights: all at once where they fit, else one at a time."""
     run, stack = given.run, given.stack
     pattern = run.patterns_of(stack=stack)[layer]
-    heads = list(range(run.anatomy.stack(stack).n_heads)) if pattern is None or pattern.heads is None else pattern.heads
+    heads = list(range(n_heads_of(run, stack))) if pattern is None or pattern.heads is None else pattern.heads
     n_weights = 0 if pattern is None else len(heads) * pattern.shape[0] * pattern.shape[1]
     if head is None and n_weights <= TILE and (pattern is None or pattern.heads is None):
         yield slice(None), _head_rows(given, layer, run.attention(layer, stack=stack or None))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Float
 
 from attnlens.capture.run import Capture
 from attnlens.errors import UsageError
-from attnlens.measures import patterns
+from attnlens.measures import pattern_measures as measured
+from attnlens.measures.registry import Measure, MeasureInput
+from attnlens.measures.rows import TILE, OverHeads, measure_heads
 
-__all__ = ["METRICS", "Metric", "metric_values", "metric_values_of"]
-
-# Weights held at once while measuring: 16 million float32 are 64 MB.
-TILE = 16_000_000
+__all__ = ["METRICS", "TILE", "Metric", "metric_values", "metric_values_of"]
 
 
 @dataclass(frozen=True)
@@ -39,74 +36,31 @@ class Metric:
     high: float | None
     description: str
 
-
-@dataclass(frozen=True)
-class _Rows:
-    """Some heads of one layer with their masks."""
-
-    weights: Float[Tensor, "head query key"]
-    visible: Bool[Tensor, "query key"]
-    special: Bool[Tensor, " key"]
+    @classmethod
+    def of(cls, key: str, measure: Measure) -> Metric:
+        """A registered measure, under the key that heads are coloured by."""
+        return cls(key, measure.title, measure.unit, measure.low or 0.0, measure.high, measure.description)
 
 
-Measure = Callable[[_Rows], Tensor]
-
-_MEASURES: Mapping[str, tuple[Metric, Measure]] = {
-    metric.key: (metric, measure)
-    for metric, measure in (
-        (
-            Metric("max", "largest weight", "", 0.0, 1.0, "The largest weight of a query, averaged."),
-            lambda rows: patterns.max_weight(rows.weights),
-        ),
-        (
-            Metric("entropy", "entropy", "nats", 0.0, None, "Entropy of a query's weights, averaged: 0 is one key."),
-            lambda rows: patterns.entropy(rows.weights),
-        ),
-        (
-            Metric(
-                "breadth",
-                "breadth",
-                "",
-                0.0,
-                1.0,
-                "Entropy as a share of the largest possible one: 0 is one key, 1 is all visible keys alike.",
-            ),
-            lambda rows: patterns.breadth(rows.weights, rows.visible),
-        ),
-        (
-            Metric("distance", "distance", "tokens", 0.0, None, "Mean distance between query and key, by weight."),
-            lambda rows: patterns.distance(rows.weights),
-        ),
-        (
-            Metric("previous", "previous token", "", 0.0, 1.0, "Weight on the token before, averaged."),
-            lambda rows: patterns.offset_mass(rows.weights, -1, rows.visible),
-        ),
-        (
-            Metric("next", "next token", "", 0.0, 1.0, "Weight on the token after, averaged."),
-            lambda rows: patterns.offset_mass(rows.weights, 1, rows.visible),
-        ),
-        (
-            Metric("self", "same token", "", 0.0, 1.0, "Weight of a token on itself, averaged."),
-            lambda rows: patterns.offset_mass(rows.weights, 0, rows.visible),
-        ),
-        (
-            Metric("first", "first position", "", 0.0, 1.0, "Weight on the first position of the text, averaged."),
-            lambda rows: patterns.key_mass(rows.weights, 0, rows.visible),
-        ),
-        (
-            Metric("special", "special tokens", "", 0.0, 1.0, "Weight on special tokens together, averaged."),
-            lambda rows: patterns.set_mass(rows.weights, rows.special),
-        ),
-    )
+_MEASURES: Mapping[str, Measure] = {
+    "max": measured.MAX_WEIGHT,
+    "entropy": measured.ENTROPY,
+    "breadth": measured.BREADTH,
+    "distance": measured.DISTANCE,
+    "previous": measured.PREVIOUS,
+    "next": measured.NEXT,
+    "self": measured.SELF,
+    "first": measured.FIRST,
+    "special": measured.DELIMITERS,
 }
 
-METRICS: Mapping[str, Metric] = {key: metric for key, (metric, _) in _MEASURES.items()}
+METRICS: Mapping[str, Metric] = {key: Metric.of(key, measure) for key, measure in _MEASURES.items()}
 
 
 def metric_values(run: Capture, key: str) -> Float[np.ndarray, "layer head"]:
     """A metric of every head: the mean over queries that are no special tokens and for which it is defined.
 
-    NaN where it is defined for none of them (the next token of a causal model).
+    NaN where it is defined for none of them (the next token of a causal model), and for heads that were not kept.
 
     Raises:
         UsageError: no such metric.
@@ -120,22 +74,10 @@ def metric_values_of(
     """Several metrics in one pass over the patterns; see `metric_values`."""
     if unknown := [key for key in keys if key not in METRICS]:
         raise UsageError(f"{unknown[0]!r} is no metric of a run; choose one of {', '.join(METRICS)}.")
-    special = torch.tensor([token.special for token in run.tokens])
-    values = {key: np.full((run.n_layers, run.n_heads), np.nan) for key in keys}
-    for layer in range(run.n_layers):
-        visible = run.visible(layer)
-        for heads, weights in _tiles(run, layer):
-            rows = _Rows(weights, visible, special)
-            for key in keys:
-                per_query = _MEASURES[key][1](rows)
-                values[key][layer, heads] = patterns.over_queries(per_query, ~special).numpy()
-    return values
+    found = measure_heads({key: _over_heads(_MEASURES[key]) for key in keys}, MeasureInput(run))
+    return {key: values.numpy() for key, values in found.items()}
 
 
-def _tiles(run: Capture, layer: int) -> Iterator[tuple[slice, Tensor]]:
-    """The layer's heads with their weights: all at once where they fit, else one head at a time."""
-    if run.n_heads * len(run.tokens) ** 2 <= TILE:
-        yield slice(None), run.attention(layer)
-        return
-    for head in range(run.n_heads):
-        yield slice(head, head + 1), run.attention(layer, head)[None]
+def _over_heads(measure: Measure) -> OverHeads:
+    assert isinstance(measure.compute, OverHeads)
+    return measure.compute

@@ -78,7 +78,9 @@ def test_importing_the_packages_loads_nothing_heavy():
     assert loaded == set()
 
 
-@pytest.mark.parametrize("command", ["", "models", "show", "capture", "probe", "report", "serve", "size", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "models", "show", "capture", "measure", "measures", "probe", "report", "serve", "size", "doctor"]
+)
 def test_help_loads_nothing_heavy(command):
     loaded = heavy_after(run_command_line(*filter(None, [command, "--help"])))
 
