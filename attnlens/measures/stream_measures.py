@@ -236,7 +236,7 @@ _DIRECTLY: dict[str, Any] = {
     "unit": "logits",
     "low": float("-inf"),
     "source": _DIRECT,
-    "instead": "relevance",
+    "instead": "value-zeroing",
 }
 LOGIT_ATTRIBUTION = _measure(
     "logit-attribution",

@@ -79,10 +79,7 @@ def attribute_directly(opened: Opened, run: Capture, target: Target) -> DirectAt
         UnsupportedModelError: weights or norms of a form that cannot be taken apart.
     """
     letter, position = opened.anatomy.main_stack, target.position
-    if opened.anatomy.stack(letter).layout not in ("pre-LN", "parallel", "post-norm"):
-        raise CaptureError(
-            f"the stream of {opened.anatomy.model} goes through a norm in every layer, so it is no plain sum"
-        )
+    _require_sum(opened)
     head, norm = unembedding(opened, run), final_norm(opened, run)
     vector = head.vector(target.token) - (0 if target.against is None else head.vector(target.against))
     bias = head.constant(target.token) - (0.0 if target.against is None else head.constant(target.against))
@@ -122,8 +119,7 @@ def head_effects(opened: Opened, run: Capture, layer: int, head: int, position: 
         As `attribute_directly`.
     """
     letter = opened.anatomy.main_stack
-    if opened.anatomy.stack(letter).layout not in ("pre-LN", "parallel", "post-norm"):
-        raise CaptureError(f"the stream of {opened.anatomy.model} goes through a norm in every layer")
+    _require_sum(opened)
     norm = final_norm(opened, run)
     write = _writes_of_layer(opened, run, letter, layer, position)[0][head]
     return unembedding(opened, run).effects(norm.undivided(write) / norm.sigma[position])
@@ -162,6 +158,22 @@ def _inner_norm(opened: Opened, letter: str, layer: int, raw: Float64[Tensor, " 
         return None
     wiring = opened.wirings[letter]
     return freeze_norm(layer_of(opened, letter, layer).get_submodule(wiring.readings["attn_out"].path), raw[None])
+
+
+def _require_sum(opened: Opened) -> None:
+    """Refuse models whose stream is scaled anew in every layer.
+
+    Raises:
+        CaptureError: why.
+    """
+    layout = opened.anatomy.stack(opened.anatomy.main_stack).layout
+    if layout == "post-LN":
+        raise CaptureError(
+            f"the stream of {opened.anatomy.model} goes through a norm in every layer, so it is no plain sum; "
+            "gradients need none (lens.attribute_heads for heads, 'relevance' for tokens)"
+        )
+    if layout not in ("pre-LN", "parallel", "post-norm"):
+        raise CaptureError(f"how the layers of {opened.anatomy.model} add up is not known")
 
 
 def _check_sum(opened: Opened, total: Float64[Tensor, " d_model"], stream: Tensor) -> None:

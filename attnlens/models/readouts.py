@@ -156,15 +156,16 @@ def freeze_norm(norm: nn.Module, given: Float[Tensor, "position d_model"]) -> Fr
     bias = getattr(norm, "bias", None)
     bias = bias.detach().float().cpu() if isinstance(bias, Tensor) else None
     epsilon = next((float(value) for name in _EPSILONS if (value := getattr(norm, name, None)) is not None), 0.0)
+    own = given.to(_like(norm, given))
     with torch.no_grad():
-        expected = norm(given.to(_like(norm, given))).cpu().double()
+        expected = norm(own).cpu().double()
     for centred in (False, True):
         moved = given.double() - given.double().mean(-1, keepdim=True) if centred else given.double()
         sigma = (moved.square().mean(-1) + epsilon).sqrt()
         for factor in (gain, 1 + gain):  # Gemma's weights are what is added to 1
             frozen = FrozenNorm(factor, bias, sigma, centred)
             found = frozen.linear(given.double()) + (0 if bias is None else bias.double())
-            if bool((found - expected).abs().max() <= _tolerance(given) * expected.abs().max()):
+            if bool((found - expected).abs().max() <= _tolerance(own) * expected.abs().max()):
                 return frozen
     raise UnsupportedModelError(
         f"{type(norm).__name__} is neither a LayerNorm nor an RMSNorm, so its scale cannot be held fixed."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -208,3 +209,47 @@ def test_the_masked_token_is_what_is_read_where_there_is_one(opened_family):
 
     torch.testing.assert_close(found, family.lens.measure("relevance", run, position=place).values)
     assert float((found - family.lens.measure("relevance", run, position=-1).values).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gemma2", "bert"])
+def test_a_model_in_bfloat16_is_split_as_in_float32(name):
+    from family_models import FAMILIES
+
+    import attnlens
+
+    family = FAMILIES[name]
+    measure = "mixing-ratio" if name == "bert" else "logit-attribution"
+    options = {} if name == "bert" else {"target": 17}
+
+    wide, narrow = (
+        attnlens.load(model=family.build().to(dtype), tokenizer=family.tokenizer()).measure(
+            measure, "the cat", **options
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+
+    gap = float((wide.values - narrow.values).abs().max())
+    assert gap < 0.1 * float(wide.values.abs().max())
+
+
+def hook_count(model) -> int:
+    """transformers' recording of attentions leaves hooks of its own."""
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_running_again_leaves_no_hook_behind(opened_family, fails):
+    from attnlens.models.reruns import zeroed_outputs
+
+    family = opened_family("gpt2")
+    opened, run = family.lens.opened, family.lens.capture(family.text)
+    batch = batch_of_run(opened, run)
+    states = torch.zeros(2, 3, 5) if fails else run.residual("resid_post")
+    before = hook_count(family.model)
+
+    list(zeroed_outputs(opened, batch, ""))
+    with suppress(RuntimeError):
+        read_states(opened, batch, states)
+
+    assert hook_count(family.model) == before
+    assert family.model.config._attn_implementation == "sdpa"

@@ -95,6 +95,21 @@ def test_parts_and_biases_sum_to_what_the_block_gives(opened_family, name):
             torch.testing.assert_close(total, block.outputs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "gpt2", "bert"])
+def test_parts_scaled_by_the_norms_around_them_sum_to_the_output_less_biases(opened_family, name):
+    from attnlens.models.readouts import attention_block
+
+    family = opened_family(name)
+    block = attention_block(family.lens.opened, family.lens.capture(family.text, points=POINTS), "", 1)
+
+    pattern, moved, residual, sigma = block.scaled
+
+    total = (torch.einsum("hqk,hkd->qd", pattern, moved) + residual) / sigma.to(residual)[:, None]
+    constant = torch.zeros_like(residual) if block.bias is None else block.bias.expand_as(residual)
+    constant = constant if block.outer is None else with_bias(block.outer, constant)
+    torch.testing.assert_close(total + constant, block.outputs, atol=1e-5, rtol=1e-5)
+
+
 def with_bias(norm, vectors: torch.Tensor) -> torch.Tensor:
     moved = norm.linear(vectors)
     return moved if norm.bias is None else moved + norm.bias

@@ -117,3 +117,25 @@ def test_gradients_in_lazy_mode_say_which_mode_to_use(opened_family):
 
     with pytest.raises(MeasureError, match="exact"):
         family.lens.measure("relevance", family.text, mode="lazy")
+
+
+def test_frozen_weights_have_the_same_gradients(opened_family):
+    from family_models import FAMILIES
+
+    import attnlens
+
+    family = opened_family("llama")
+    frozen = FAMILIES["llama"].build().requires_grad_(False)
+    lens = attnlens.load(model=frozen, tokenizer=family.lens.tokenizer)
+
+    found = lens.measure("relevance", family.text, target=17).values
+
+    assert torch.equal(found, family.lens.measure("relevance", family.text, target=17).values)
+    assert all(parameter.grad is None for parameter in family.model.parameters())
+
+
+def test_a_model_without_logits_is_sent_to_a_measure_that_needs_none(minilm):
+    import attnlens
+
+    with pytest.raises(MeasureError, match=r"no language-model head.*rollout"):
+        attnlens.load(minilm).measure("relevance", "The cat sat.")
