@@ -13,9 +13,11 @@ from attnlens.cli.options import (
     Device,
     Dtype,
     HeadOption,
+    TargetOption,
     TrustRemoteCode,
     load_lens,
     read_text,
+    text_or_pair,
 )
 from attnlens.errors import OutputError, UsageError
 from attnlens.files import check_writable, write_text
@@ -45,6 +47,7 @@ def report(
         Path | None,
         typer.Option("--labels", metavar="DIR", help="Probe results of the same model: its heads carry their labels."),
     ] = None,
+    target: TargetOption = None,
     head: HeadOption = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -53,8 +56,8 @@ def report(
 ) -> None:
     """Write a report as one HTML file that opens from disk, with no network.
 
-    From -m MODEL TEXT or a .attn file: every head on one text. From a folder that 'attnlens probe -o' wrote: what
-    the model's heads do, with the evidence.
+    From -m MODEL TEXT or a .attn file: every head on one text; of an encoder-decoder the heads of the decoder. From a
+    folder that 'attnlens probe -o' wrote: what the model's heads do, with the evidence.
     """
     if source is None:
         raise UsageError("nothing to report on: give -m MODEL TEXT, a .attn file, or a folder of attnlens probe.")
@@ -63,7 +66,9 @@ def report(
     if model is not None:
         text = read_text(source)
         options: dict[str, Any] = {"device": device, "dtype": dtype, "allow_pickle": allow_pickle}
-        html = _of_text(model, text, labels, shown, options | {"trust_remote_code": trust_remote_code})
+        html = _of_text(model, text, target, labels, shown, options | {"trust_remote_code": trust_remote_code})
+    elif target is not None:
+        raise UsageError("--target belongs to a text that a model runs: -m MODEL TEXT --target TEXT.")
     elif _holds_results(_existing(source)):
         if labels is not None or shown is not None:
             raise UsageError("--labels and --head belong to a text or a .attn file; a folder brings its own heads.")
@@ -93,7 +98,9 @@ def _holds_results(path: Path) -> bool:
     return path.is_dir() or path.name == RESULTS
 
 
-def _of_text(model: str, text: str, labels: Path | None, head: Head | None, options: dict[str, Any]) -> str:
+def _of_text(
+    model: str, text: str, target: str | None, labels: Path | None, head: Head | None, options: dict[str, Any]
+) -> str:
     from attnlens.report.results import load_results
 
     results = None if labels is None else load_results(labels)
@@ -102,7 +109,7 @@ def _of_text(model: str, text: str, labels: Path | None, head: Head | None, opti
         head.within(lens.anatomy.n_layers, lens.anatomy.n_heads)
     if results is not None:
         results.check_same_model(lens.anatomy)
-    return _of_run(lens.capture(text, points=()), labels, head)
+    return _of_run(lens.capture(**text_or_pair(lens, text, target), points=()), labels, head)
 
 
 def _of_file(path: Path, output: Path, labels: Path | None, head: Head | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from family_models import FAMILIES
 from random_models import random_bert
 from report_samples import TEXT
 from typer.testing import CliRunner
@@ -74,6 +75,16 @@ def test_a_text_is_run_through_the_model(call, tmp_path):
     assert '"opened":"L2H3"' in html
 
 
+def test_an_encoder_decoder_reports_on_what_it_writes(call, tmp_path):
+    family = FAMILIES["bart"]
+    for part in (family.build(), family.tokenizer()):
+        part.save_pretrained(tmp_path / "model")
+
+    call("-m", tmp_path / "model", "the dogs bark", "--target", "die Hunde", "-o", tmp_path / "a.html")
+
+    assert "die Hunde" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
 def test_labels_and_head_change_the_report(call, run_file, results_folder, tmp_path):
     call(run_file, "-o", tmp_path / "plain.html")
     call(run_file, "-o", tmp_path / "labels.html", "--labels", results_folder, "--head", "L1H2")
@@ -97,6 +108,8 @@ def test_labels_and_head_change_the_report(call, run_file, results_folder, tmp_p
         (["{results}", "--head", "L0H0"], UsageError, "belong to a text"),
         (["{results}", "--labels", "{results}"], UsageError, "belong to a text"),
         (["{results}/heads.json/x"], UsageError, "is no file or folder"),
+        (["{run}", "--target", "Die"], UsageError, "--target belongs to a text that a model runs"),
+        (["A text.", "-m", "attnlens/tiny-bert", "--target", "Die"], UsageError, "has one stack"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(call, run_file, results_folder, tmp_path, arguments, error, message):
