@@ -549,7 +549,17 @@ class Lens:
     ) -> LayerAttribution:
         """At which positions a logit's difference to a baseline flows through each layer: conductance (captum).
 
-        Args and errors: as `attribute_tokens`.
+        Args:
+            text: as in `attribute_heads`, and so are the next three.
+            target: the token or class to explain.
+            against: what it is compared with.
+            position: token whose output is read.
+            baseline: as in `attribute_tokens`.
+            stack: E or D: whose layers and tokens, in an encoder-decoder; None for the decoder's.
+            steps: points of each layer's integral; None takes as many as bring its sum within 1e-4, up to 256.
+
+        Raises:
+            As `attribute_tokens`; CaptureError: where the stream leaves a layer was not found.
         """
         question = self._question(text, target, against, position)
         return explain_layers(question, self.tokenizer, stack, baseline, steps)
@@ -572,7 +582,7 @@ class Lens:
             written: explain this continuation; None lets the model write, the likeliest token each time.
             method: "ablation", "shapley" or "gradients", as in `attribute_heads`.
             baseline: as in `attribute_tokens`, a token.
-            steps: points of the integral (64 for None), or random orders (25 for None).
+            steps: points of each integral, or random orders, as in `attribute_heads`.
             seed: of the random orders.
             max_new_tokens: the most that the model writes.
 

@@ -1,8 +1,8 @@
-"""Which logit somebody means: that of a token by its spelling or number, or of the model's own first choice."""
+"""Which logit somebody means: that of a token or class by its name or number, or of the model's own first choice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from attnlens.capture.run import Capture
-from attnlens.capture.tokens import printable
+from attnlens.capture.tokens import Token, printable
 from attnlens.errors import CaptureError, UsageError
 
-__all__ = ["Target", "choose_target", "shown_token", "single_token"]
+__all__ = ["MASK", "Target", "choose_target", "shown_token", "single_token", "target_among", "target_class"]
+
+MASK = "mask"
+"""As a position: the one masked token of the text."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,25 @@ def choose_target(run: Capture, tokenizer: PreTrainedTokenizerBase | None, optio
         CaptureError: there are no logits.
         UsageError: a position outside the text, or a target that is not one token.
     """
-    logits = run.logits
-    if logits is None:
+    if run.logits is None:
         raise CaptureError(f"{run.anatomy.model} has no language-model head, or its logits were not kept")
+    return target_among(run.logits, run.tokens, tokenizer, options)
+
+
+def target_among(
+    logits: Float[Tensor, "position vocab"],
+    tokens: Sequence[Token],
+    tokenizer: PreTrainedTokenizerBase | None,
+    options: Mapping[str, Any],
+) -> Target:
+    """As `choose_target`, from logits and tokens; the position "mask" is that of the one masked token.
+
+    Raises:
+        UsageError: as there; or the text has no masked token, or several.
+    """
     n_positions, n_targets = logits.shape
     given = options.get("position")
-    position = _default_position(run, tokenizer) if given is None else int(given)
+    position = _default_position(tokens, tokenizer) if given is None else _position(given, tokens, tokenizer)
     if not -n_positions <= position < n_positions:
         raise UsageError(f"position {position} is outside the {n_positions} tokens of the text.")
     position %= n_positions
@@ -67,20 +83,51 @@ def choose_target(run: Capture, tokenizer: PreTrainedTokenizerBase | None, optio
     name = f"logit of {shown_token(tokenizer, token)}"
     if other is not None:
         name = f"{name} minus logit of {shown_token(tokenizer, other)}"
-    return Target(position, token, other, f"{name} at {run.tokens[position].label!r}")
+    return Target(position, token, other, f"{name} at {tokens[position].label!r}")
+
+
+def target_class(
+    logits: Float[Tensor, "position label"], labels: Mapping[int, str], options: Mapping[str, Any]
+) -> Target:
+    """The logit of a class, of a model that sorts texts or their tokens into classes.
+
+    Args:
+        logits: one row for a text, or one per token.
+        labels: number -> name of each class.
+        options: `target` and `against`: a class by its name or number; None for the first choice and for no difference.
+            `position`: of the token, from the end if negative; None for the last.
+
+    Raises:
+        UsageError: no such class, or no such position.
+    """
+    n_positions = len(logits)
+    given = options.get("position")
+    position = -1 if given is None else given
+    if not isinstance(position, int) or not -n_positions <= position < n_positions:
+        raise UsageError(
+            f"position {position!r} does not exist: this model sorts into classes at {n_positions} of them."
+        )
+    wanted, against = options.get("target"), options.get("against")
+    chosen = int(logits[position].argmax()) if wanted is None else _class(wanted, labels, logits.shape[1])
+    other = None if against is None else _class(against, labels, logits.shape[1])
+    name = f"logit of class {labels.get(chosen, chosen)!r}"
+    if other is not None:
+        name = f"{name} minus that of {labels.get(other, other)!r}"
+    return Target(position % n_positions, chosen, other, name)
 
 
 def single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """The id of a token by its spelling in running text (with the space before it, where the tokenizer has one).
 
     Raises:
-        UsageError: it is not one token.
+        UsageError: it is not one token; the message names its pieces.
     """
     for spelling in (f" {text}", text):
         ids = tokenizer(spelling, add_special_tokens=False)["input_ids"]
         if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
             return int(ids[0])
-    raise UsageError(f"{text!r} is not one token of this model; choose a word that is.")
+    pieces = ", ".join(repr(printable(str(piece))) for piece in tokenizer.convert_ids_to_tokens(ids))
+    raise UsageError(f"{text!r} is not one token of this model, it is read as {pieces}; choose a word that is.")
 
 
 def shown_token(tokenizer: PreTrainedTokenizerBase | None, token: int) -> str:
@@ -88,9 +135,42 @@ def shown_token(tokenizer: PreTrainedTokenizerBase | None, token: int) -> str:
     return str(token) if tokenizer is None else repr(printable(str(tokenizer.decode([token])).strip()))
 
 
-def _default_position(run: Capture, tokenizer: PreTrainedTokenizerBase | None) -> int:
+def _default_position(tokens: Sequence[Token], tokenizer: PreTrainedTokenizerBase | None) -> int:
+    return next(iter(_masked(tokens, tokenizer)), -1)
+
+
+def _masked(tokens: Sequence[Token], tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
     mask = None if tokenizer is None else tokenizer.mask_token_id
-    return next((place for place, token in enumerate(run.tokens) if mask is not None and token.id == mask), -1)
+    return [place for place, token in enumerate(tokens) if mask is not None and token.id == mask]
+
+
+def _position(given: Any, tokens: Sequence[Token], tokenizer: PreTrainedTokenizerBase | None) -> int:
+    """A position by its number, or of the masked token."""
+    if given != MASK:
+        try:
+            return int(given)
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"position {given!r} does not exist; expected a number, or {MASK!r} for the masked token."
+            ) from None
+    places = _masked(tokens, tokenizer)
+    if len(places) == 1:
+        return places[0]
+    mask = None if tokenizer is None else tokenizer.mask_token
+    if mask is None:
+        raise UsageError("this model has no mask token, so there is no masked position; give its number.")
+    found = f"masked tokens at {', '.join(map(str, places))}" if places else "no masked token"
+    raise UsageError(f"the text has {found}; expected exactly one {mask}, or a number as position.")
+
+
+def _class(wanted: Any, labels: Mapping[int, str], n_classes: int) -> int:
+    by_name = {name: number for number, name in labels.items()}
+    if isinstance(wanted, str) and wanted in by_name:
+        return by_name[wanted]
+    if isinstance(wanted, int) and 0 <= wanted < n_classes:
+        return wanted
+    listed = ", ".join(map(repr, by_name))
+    raise UsageError(f"class {wanted!r} does not exist; expected {listed}, or a number from 0 to {n_classes - 1}.")
 
 
 def _number(wanted: Any, tokenizer: PreTrainedTokenizerBase | None, n_targets: int) -> int:
