@@ -78,7 +78,7 @@ def distance_variance(
 
 def max_weight(pattern: Float[Tensor, "*batch query key"]) -> Float64[Tensor, "*batch query"]:
     """The largest weight of each row, 0 to 1."""
-    return pattern.double().amax(-1)
+    return pattern.amax(-1).double()
 
 
 def offset_mass(
@@ -92,7 +92,7 @@ def offset_mass(
     NaN where there is no such key, or where it is not visible. Clark et al. 2019 divide by all tokens, edges
     included, so that their largest possible mean is (n-1)/n; here only queries with a target count.
     """
-    return _at_offset(pattern.double(), offset, visible, first_query)
+    return _at_offset(pattern, offset, visible, first_query).double()
 
 
 def offset_argmax(
@@ -170,8 +170,8 @@ def _offsets(pattern: Tensor, first_query: int) -> Int[Tensor, "query key"]:
 
 
 def _at_offset(
-    values: Float64[Tensor, "*batch query key"], offset: int, mask: Tensor | None, first_query: int
-) -> Float64[Tensor, "*batch query"]:
+    values: Float[Tensor, "*batch query key"], offset: int, mask: Tensor | None, first_query: int
+) -> Float[Tensor, "*batch query"]:
     """Pick each row's value at `offset`; NaN where the key does not exist or the mask is False there."""
     n_query, n_key = values.shape[-2:]
     target = torch.arange(first_query + offset, first_query + offset + n_query, device=values.device)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
-__all__ = ["SUMMARY", "Reducer", "RowMeans", "WeightTile", "head_summary"]
+__all__ = ["SUMMARY", "Reducer", "RowMeans", "WeightTile", "head_summary", "summary_rows"]
 
 SUMMARY = ("entropy", "distance", "previous", "first")
 """Names of the measures of `head_summary`, in order."""
@@ -201,11 +201,14 @@ def head_summary() -> RowMeans:
 
     Each is the mean of the function named, which states its source; here they share their passes over the tile.
     """
-    return RowMeans(SUMMARY, _summary, logs=True)
+    return RowMeans(SUMMARY, summary_rows, logs=True)
 
 
-def _summary(tile: WeightTile) -> Float[Tensor, "4 batch head query"]:
-    """The measures, on rows that may not be divided yet: each is linear in them but for the entropy's logarithm."""
+def summary_rows(tile: WeightTile) -> Float[Tensor, "4 batch head query"]:
+    """The measures of `head_summary` of each row, in the order of `SUMMARY`; `tile.logs` is spent afterwards.
+
+    The rows may not be divided yet: each measure is linear in them but for the entropy's logarithm.
+    """
     raw = tile.raw
     values = raw.new_full((len(SUMMARY), *raw.shape[:3]), torch.nan)
     logs = raw.clamp_min(torch.finfo(raw.dtype).tiny).log_() if tile.logs is None else tile.logs
