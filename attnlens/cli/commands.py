@@ -17,7 +17,20 @@ __all__ = ["GROUP", "Commands"]
 GROUP = "attnlens.commands"
 
 # The order in which one gets to know the tool; what others install follows, by name.
-_ORDER = ("models", "show", "capture", "measure", "measures", "probe", "report", "serve", "size", "doctor")
+_ORDER = (
+    "models",
+    "show",
+    "capture",
+    "measure",
+    "measures",
+    "ablate",
+    "patch",
+    "probe",
+    "report",
+    "serve",
+    "size",
+    "doctor",
+)
 
 
 class Commands(MutableMapping[str, Any]):

@@ -15,17 +15,24 @@ from attnlens.capture.sites import Site
 from attnlens.errors import CaptureError, UsageError
 from attnlens.heads import Head
 from attnlens.interventions.blocks import Edit
-from attnlens.interventions.sources import CORPUS, Source, drawn_outputs, head_outputs, mean_outputs
+from attnlens.interventions.sources import CORPUS, Source, ablated_values
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.point_edits import PointEdit, stream_points
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["HOW", "ablation", "head_values", "knock_out", "patching", "resolve_heads", "steering"]
-
-HOW = ("zero", "mean", "resample")
-_LONGEST = 4096
+__all__ = [
+    "Positions",
+    "ablation",
+    "check_point",
+    "chosen_layers",
+    "knock_out",
+    "masks_of",
+    "patching",
+    "resolve_heads",
+    "steering",
+]
 
 # Position in the changed text -> position in the run that the value comes from.
 Positions = int | Sequence[int] | Mapping[int, int]
@@ -58,30 +65,14 @@ def ablation(
         HeadAddressError: no such head.
         UsageError: no such way, or no head at all.
     """
-    if how not in HOW:
-        raise UsageError(f"how={how!r} does not exist; expected one of {', '.join(HOW)}.")
     chosen = resolve_heads(lens.anatomy, heads)
-    values = head_values(lens, chosen, how, source, seed)
+    values = ablated_values(lens, chosen, how, source)(seed)
     named = None if positions is None else _named(positions)
-    where = _where(lens.anatomy, chosen, None if named is None else tuple(named))
+    where = masks_of(lens.anatomy, chosen, None if named is None else tuple(named))
     least = 0 if named is None else max(named) + 1
     replacements = {site: Replacement(mask, values[site], least) for site, mask in where.items()}
     label = f"ablate {', '.join(map(str, chosen))} ({how})" + ("" if named is None else f" at {_listed(named)}")
     return Edit(label, (HeadEdit(replacements),), by_position=how == "resample" or named is not None)
-
-
-def head_values(
-    lens: Lens, heads: Sequence[Head], how: str, source: Source, seed: int
-) -> dict[Site, Float[Tensor, "#row #position #head #d_head"]]:
-    """What is put in the place of heads' outputs, for every head of the sites."""
-    sites = sorted({Site(head.stack, head.layer) for head in heads})
-    if how == "zero":
-        return {site: torch.zeros(1, 1, 1, 1) for site in sites}
-    bank = head_outputs(lens, source, sites)
-    if how == "mean":
-        return dict(mean_outputs(bank))
-    longest = max((lens.anatomy.stack(site.stack).max_length or _LONGEST for site in sites), default=_LONGEST)
-    return dict(drawn_outputs(bank, min(longest, _LONGEST), seed))
 
 
 def knock_out(lens: Lens, edges: Iterable[tuple[int, int]], heads: Sequence[object] = ()) -> Edit:
@@ -149,9 +140,9 @@ def patching(
     if heads or point == "z":
         return _patched_heads(lens, run, heads, layers, positions, stack)
     letter = lens.anatomy.main_stack if stack is None else stack
-    _check_point(lens, point, letter)
+    check_point(lens, point, letter)
     once = point in ("embed", "final")
-    chosen = (0,) if once else _layers(lens.anatomy, letter, layers)
+    chosen = (0,) if once else chosen_layers(lens.anatomy, letter, layers)
     replacements = {}
     for layer in chosen:
         given = run.residual(point, None if once else layer, stack=stack)
@@ -206,9 +197,10 @@ def resolve_heads(anatomy: Anatomy, heads: Sequence[object]) -> tuple[Head, ...]
     return tuple(dict.fromkeys(found))
 
 
-def _where(
+def masks_of(
     anatomy: Anatomy, heads: Sequence[Head], positions: tuple[int, ...] | None
 ) -> dict[Site, Bool[Tensor, "1 position head 1"]]:
+    """True where a head is, and at the named positions; by site."""
     masks: dict[Site, Tensor] = {}
     least = 1 if positions is None else max(positions) + 1
     for head in heads:
@@ -273,7 +265,7 @@ def _patched_heads(
     if heads:
         chosen = resolve_heads(anatomy, heads)
     else:
-        kept = _layers(anatomy, letter, layers)
+        kept = chosen_layers(anatomy, letter, layers)
         chosen = tuple(head for head in every if head.layer in kept)
     replacements = {}
     for site in sorted({Site(head.stack, head.layer) for head in chosen}):
@@ -286,7 +278,12 @@ def _patched_heads(
     return Edit(label, (HeadEdit(replacements),), by_position=True)
 
 
-def _layers(anatomy: Anatomy, letter: str, layers: int | Iterable[int] | None) -> tuple[int, ...]:
+def chosen_layers(anatomy: Anatomy, letter: str, layers: int | Iterable[int] | None) -> tuple[int, ...]:
+    """The layers asked for, of those that a stack has.
+
+    Raises:
+        UsageError: another one, or none at all.
+    """
     n_layers = anatomy.stack(letter).n_layers
     chosen = range(n_layers) if layers is None else (layers,) if isinstance(layers, int) else layers
     found = tuple(sorted({int(layer) for layer in chosen}))
@@ -295,7 +292,12 @@ def _layers(anatomy: Anatomy, letter: str, layers: int | Iterable[int] | None) -
     return found
 
 
-def _check_point(lens: Lens, point: str, letter: str) -> None:
+def check_point(lens: Lens, point: str, letter: str) -> None:
+    """Refuse points that cannot be changed.
+
+    Raises:
+        UsageError, CaptureError: which, and why.
+    """
     wiring = lens.opened.wirings.get(letter)
     if wiring is None:
         listed = ", ".join(sorted(lens.opened.wirings)) or "none"

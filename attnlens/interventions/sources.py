@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,17 +14,42 @@ from torch import Tensor
 from attnlens.capture.run import Capture
 from attnlens.capture.sites import ENCODER, Site
 from attnlens.errors import UsageError
+from attnlens.heads import Head
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["CORPUS", "Source", "head_outputs", "source_texts"]
+__all__ = ["CORPUS", "HOW", "Source", "Values", "ablated_values", "drawn_outputs", "head_outputs", "mean_outputs"]
 
 CORPUS = "corpus"
+HOW = ("zero", "mean", "resample")
 _CORPUS_TEXTS = 64
+_LONGEST = 4096
 
 # "corpus", texts (pairs for an encoder-decoder), or runs that hold the point `z`.
 Source = str | Sequence[Any]
+# Site -> what is put in the place of its heads' outputs, `[row position head d_head]`, axes of size 1 for all.
+Values = Mapping[Site, Tensor]
+
+
+def ablated_values(lens: Lens, heads: Sequence[Head], how: str, source: Source) -> Callable[[int], Values]:
+    """Seed -> what is put in the place of heads' outputs; the source runs once, whatever the number of draws.
+
+    Raises:
+        UsageError: no such way to ablate.
+    """
+    if how not in HOW:
+        raise UsageError(f"how={how!r} does not exist; expected one of {', '.join(HOW)}.")
+    sites = sorted({Site(head.stack, head.layer) for head in heads})
+    if how == "zero":
+        nothing = {site: torch.zeros(1, 1, 1, 1) for site in sites}
+        return lambda _seed: nothing
+    bank = head_outputs(lens, source, sites)
+    if how == "mean":
+        mean = mean_outputs(bank)
+        return lambda _seed: mean
+    longest = max(lens.anatomy.stack(site.stack).max_length or _LONGEST for site in sites)
+    return lambda seed: drawn_outputs(bank, min(longest, _LONGEST), seed)
 
 
 def head_outputs(lens: Lens, source: Source, sites: Iterable[Site]) -> dict[Site, Float[Tensor, "sample head d_head"]]:
@@ -52,7 +77,7 @@ def head_outputs(lens: Lens, source: Source, sites: Iterable[Site]) -> dict[Site
     return found
 
 
-def source_texts(lens: Lens, n: int = _CORPUS_TEXTS) -> list[Any]:
+def _source_texts(lens: Lens, n: int = _CORPUS_TEXTS) -> list[Any]:
     """The first sentences of the embedded corpus that the model has room for; pairs for an encoder-decoder.
 
     Raises:
@@ -83,7 +108,7 @@ def _runs(lens: Lens, source: Source, layers: Sequence[int]) -> list[Capture]:
     if isinstance(source, str):
         if source != CORPUS:
             raise UsageError(f"source {source!r} does not exist; give 'corpus', a list of texts, or a list of runs.")
-        source = source_texts(lens)
+        source = _source_texts(lens)
     given = list(source)
     if not given:
         raise UsageError("source is empty; give at least one text or run.")
