@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-__all__ = ["PositionScheme", "longest_text", "position_scheme"]
+__all__ = ["PositionScheme", "longest_text", "position_scheme", "position_table"]
 
 PositionScheme = Literal["sinusoidal", "learned", "rope", "alibi", "relative bias", "none", "unknown"]
 
@@ -53,6 +53,19 @@ def longest_text(module: nn.Module) -> int | None:
     if not limits:
         limits = [table.numel() // table.shape[-1] for table in _lone_tables(module)]
     return min(limits) if limits else None
+
+
+def position_table(module: nn.Module) -> Tensor | None:
+    """The table that has one row per position, sinusoidal or learned, from the first position on; None without one.
+
+    Tables that grow as needed are given as far as they were built.
+    """
+    for part in _position_modules(module):
+        weight = getattr(part, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim == 2:
+            return weight.detach()[_rows(part)[1] :]
+    lone = next(_lone_tables(module), None)
+    return None if lone is None else lone.detach().reshape(-1, lone.shape[-1])
 
 
 def _config_of(module: nn.Module) -> Any:
