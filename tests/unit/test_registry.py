@@ -13,6 +13,8 @@ import pytest
 import torch
 from eager_truth import eager_attentions
 from family_models import FAMILIES
+from scipy.spatial.distance import cdist, jensenshannon
+from sklearn.manifold import smacof
 
 TEXT = "The keys, to the cabinet."
 
@@ -123,7 +125,8 @@ def test_one_head_has_the_value_that_it_has_among_all(name):
     run = run_of(lens, name)
     stack = "E" if name == "t5" else ""
     options = {"stack": stack} if stack else {}
-    own = [measure for measure in measures().values() if type(measure.compute).__name__ == "OverHeads"]
+    others = ("head-distance", "head-map", "head-rollout")
+    own = [m for name, m in measures().items() if type(m.compute).__name__ == "OverHeads" or name in others]
 
     for measure in own:
         if measure.needs.causal not in (None, lens.anatomy.causal):
@@ -131,10 +134,33 @@ def test_one_head_has_the_value_that_it_has_among_all(name):
         every = lens.measure(measure, run, **options)
         one = lens.measure(measure, run, head=f"{stack}L1H2")
 
-        assert one.axes == ()
+        assert one.axes == measure.axes[2:]
         assert one.stack == every.stack == stack
         torch.testing.assert_close(one.values, every.values[1, 2], equal_nan=True)
-    assert len(own) >= 15
+    assert len(own) >= 18
+
+
+@pytest.mark.parametrize(("name", "stack"), [("bert", ""), ("llama", ""), ("t5", "X")])
+def test_distances_between_heads_are_scipys_over_eager_weights(name, stack):
+    lens = open_family(name)
+    run = run_of(lens, name)
+    heads = [head for layer in eager_maps(lens, run, name, stack) for head in layer]
+    expected = [
+        [np.mean([jensenshannon(a.weights[q], b.weights[q]) ** 2 for q in a.kept]) for b in heads] for a in heads
+    ]
+
+    found = lens.measure("head-distance", run, **({"stack": stack} if stack else {}))
+    points = lens.measure("head-map", run, **({"stack": stack} if stack else {})).values
+
+    flat = found.values.reshape(len(heads), len(heads))
+    np.testing.assert_allclose(flat.numpy(), np.nan_to_num(np.array(expected)), atol=2e-6)
+    assert found.axes == ("layer", "head", "layer_to", "head_to")
+    assert points.shape == (*found.values.shape[:2], 2)
+    roots, from_chance = np.sqrt(flat.numpy()), []
+    for seed in range(4):  # scikit-learn's own, started by chance
+        from_chance.append(smacof(roots, n_components=2, n_init=1, random_state=seed)[0])
+    stresses = [((cdist(one, one) - roots) ** 2).sum() for one in (points.reshape(-1, 2).numpy(), *from_chance)]
+    assert stresses[0] < 1.1 * min(stresses[1:])
 
 
 def test_options_change_the_result():
