@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -84,16 +85,32 @@ def test_heads_sum_to_the_difference_that_all_of_them_make(name):
     assert abs(found.total) > 0.1
 
 
-@pytest.mark.parametrize("stack", ["E", "D", "X"])
-def test_heads_of_each_stack_of_an_encoder_decoder_sum_to_what_that_stack_does(stack):
-    lens, _, text = opened("t5")
+@pytest.mark.parametrize(
+    ("stack", "named"), [("E", "encoder.block"), ("D", "layer.0.SelfAttention"), ("X", "EncDecAttention")]
+)
+def test_heads_of_each_stack_of_an_encoder_decoder_sum_to_what_that_stack_does(stack, named):
+    lens, model, text = opened("t5")
+    source, target = t5_ids(lens, text)
+    silenced = deepcopy(model)
+    for name, parameter in silenced.named_parameters():
+        if name.endswith("Attention.o.weight") and named in name and ("encoder" in name) == (stack == "E"):
+            parameter.data.zero_()
 
-    found = lens.attribute_heads(text, stack=stack)
+    found = lens.attribute_heads(text, 9, stack=stack)
 
+    with torch.no_grad():
+        full, bare = (one(input_ids=source, decoder_input_ids=target).logits[0, -1, 9] for one in (model, silenced))
+    assert found.total == pytest.approx(float(full - bare), abs=1e-4)
     assert found.values.shape == (lens.anatomy.stack(stack).n_layers, lens.anatomy.stack(stack).n_heads)
     assert found.stack == stack
     assert abs(found.gap) < 1e-4
     assert abs(found.total) > 1e-3
+
+
+def t5_ids(lens: Any, text: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """What T5 reads and what it writes, as ids."""
+    run = lens.capture(text, points=())
+    return tuple(torch.tensor([[token.id for token in tokens]]) for tokens in (run.source.tokens, run.tokens))
 
 
 def test_family_that_builds_its_weights_itself_is_gated_too():
@@ -181,6 +198,26 @@ def test_total_is_what_the_model_gives_for_text_and_for_baseline():
     assert "2 special" in found.baseline
 
 
+@pytest.mark.parametrize("stack", ["E", "D"])
+def test_total_of_one_stacks_tokens_leaves_the_other_stacks_as_they_are(stack):
+    lens, model, text = opened("t5")
+    source, target = t5_ids(lens, text)
+    changed = {"E": source.clone(), "D": target.clone()}
+    special = torch.tensor(lens.tokenizer.all_special_ids)
+    changed[stack][~torch.isin(changed[stack], special)] = 7
+
+    found = lens.attribute_tokens(text, 9, baseline=7, stack=stack, steps=4)
+
+    with torch.no_grad():
+        full = model(input_ids=source, decoder_input_ids=target).logits[0, -1, 9]
+        bare = model(input_ids=changed["E"], decoder_input_ids=changed["D"]).logits[0, -1, 9]
+    assert found.total == pytest.approx(float(full - bare), abs=1e-4)
+    assert len(found.values) == changed[stack].shape[1]
+    run = lens.capture(text)
+    measured = lens.measure("integrated-gradients", run, target=9, baseline=7, stack=stack, steps=4)
+    torch.testing.assert_close(measured.values, found.values)
+
+
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_integrated_gradients_are_those_of_a_plain_sum_over_the_way(name):
     lens, model, text = opened(name)
@@ -243,7 +280,7 @@ def test_attribution_is_to_the_model_that_a_block_makes_of_it(random_gpt2: Rando
 def test_conductance_of_every_layer_sums_to_the_same_difference(name, stack):
     lens, _, text = opened(name)
 
-    found = lens.attribute_layers(text, stack=stack)
+    found = lens.attribute_layers(text, stack=stack, steps=64 if name == "t5" else None)
 
     tokens = lens.attribute_tokens(text, stack=stack, steps=8)
     letter = lens.anatomy.main_stack if stack is None else stack
