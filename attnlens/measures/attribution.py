@@ -33,6 +33,8 @@ METHODS = ("gradients", "ablation", "shapley")
 # Where nobody gives a number of steps: points of each piece of the way, the most in all, and the gap that is small.
 _PIECE_STEPS, _MOST_STEPS = 16, 1024
 _SMALL_GAP = 5e-5
+# In roundings of the score: below that, models of few bits have no difference to speak of.
+_ROUNDINGS = 4
 _ROWS_AT_ONCE = 8
 
 
@@ -270,7 +272,8 @@ def integrated(
         score: input -> what the values should sum the differences of.
         begin: of the way, one row.
         end: of the way.
-        steps: points on the whole way; None stops at a sum of all gaps of 5e-5, or after `most` points.
+        steps: points on the whole way; None stops when all gaps sum to 5e-5 (or to four roundings of the score, if
+            that is more), or after `most` points.
         most: see `steps`.
 
     Returns:
@@ -289,7 +292,10 @@ def integrated(
         return _Piece(first, last, values, abs(float(values.double().sum()) - difference))
 
     pieces, n = [piece(0.0, 1.0)], _PIECE_STEPS
-    while sum(part.gap for part in pieces) > _SMALL_GAP and n < most:
+    with torch.no_grad():
+        height = score(end)
+    small = max(_SMALL_GAP, _ROUNDINGS * torch.finfo(height.dtype).eps * float(height.abs()))
+    while sum(part.gap for part in pieces) > small and n < most:
         worst = max(pieces, key=lambda part: part.gap)
         middle = (worst.first + worst.last) / 2
         pieces.remove(worst)

@@ -190,7 +190,7 @@ def explain_layers(
     return LayerAttribution(
         values=stacked,
         total=total,
-        gap=(stacked.double().sum(-1) - total).to(stacked),
+        gap=(stacked.double().sum(-1) - total).float(),
         score=question.target.name,
         tokens=tuple(token.label for token in tokens),
         baseline=way.name,
