@@ -343,13 +343,22 @@ def test_a_forward_that_fails_does_not_shift_the_layers_of_the_next(opened):
     run = lens.capture(inputs=inputs, points=("resid_post",))
     other = lens.capture(inputs=one_row(family, seed=1), points=("resid_post",))
 
-    with lens.ablate("L2H0"), lens.patch(other, layers=1):
+    def fail(_module, _args):
+        raise RuntimeError
+
+    with lens.patch(other, layers=1), lens.ablate("L2H0"):
         expected = logits_of(lens, inputs)
         with pytest.raises(UsageError, match="11"), lens.patch(run, layers=1):
             lens.model(**family.inputs(batch=1, length=9))
-        found = logits_of(lens, inputs)
+        after_refusal = logits_of(lens, inputs)
+        hook = lens.opened.stacks[""].layers[0].ffn.register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError):
+            lens.model(**inputs)
+        hook.remove()
+        after_failure = logits_of(lens, inputs)
 
-    assert torch.equal(found, expected)
+    assert torch.equal(after_refusal, expected)
+    assert torch.equal(after_failure, expected)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bloom"])
@@ -379,7 +388,7 @@ def test_generation_runs_with_it_and_refuses_positions_with_a_cache(opened, name
     with lens.ablate(head):
         cached, whole = (lens.generate(**options, use_cache=use_cache) for use_cache in (True, False))
     with lens.knock_out([(0, 0)]):
-        with pytest.raises(CaptureError, match="use_cache=False"):
+        with pytest.raises(CaptureError, match="by position.*use_cache=False"):
             lens.generate(**options)
         cut = lens.generate(**options, use_cache=False)
 
