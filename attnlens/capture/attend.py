@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -77,24 +76,26 @@ def attend_reduced(
     reader = next((reducer for reducer in reducers if getattr(reducer, "logs", False)), None)
     for block in scores.blocks(workspace or Workspace(), logs=reader is not None):
         here = block.tile
-        tile = WeightTile(
-            site=site,
-            batch=here.batch,
-            heads=here.heads,
-            queries=here.queries,
-            n_heads=scores.shape[1],
-            raw=block.raw,
-            totals=block.totals,
-            mass=block.mass,
-            mask=block.mask,
-            causal_offset=scores.offset if scores.causal else None,
-            keep=None if keep is None else keep[here.batch, here.queries],
-            first_query=position + here.queries.start,
-            first_key=block.keys.start,
-            text_starts=text_starts[here.batch],
-        )
         for reducer in reducers:
-            reducer.add(replace(tile, logs=block.logs) if reducer is reader else tile)
+            reducer.add(
+                WeightTile(
+                    site=site,
+                    batch=here.batch,
+                    heads=here.heads,
+                    queries=here.queries,
+                    n_heads=scores.shape[1],
+                    raw=block.raw,
+                    totals=block.totals,
+                    logs=block.logs if reducer is reader else None,
+                    mass=block.mass,
+                    mask=block.mask,
+                    causal_offset=scores.offset if scores.causal else None,
+                    keep=None if keep is None else keep[here.batch, here.queries],
+                    first_query=position + here.queries.start,
+                    first_key=block.keys.start,
+                    text_starts=text_starts[here.batch],
+                )
+            )
         _mix(scores, block, own, mixed)
     return mixed
 

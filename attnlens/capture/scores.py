@@ -226,7 +226,9 @@ class Scores:
         totals = raw.sum(-1, keepdim=True)
         if hidden is not None and hidden.blind:
             totals.clamp_min_(1.0)  # the largest of a row is 1, unless the row sees no key
-        mass = None if self.sinks is None else 1 - raw[..., n] / totals[..., 0]
+        if self.sinks is None:
+            return RowBlock(tile, _slice(k), raw, mask, totals, scores)
+        mass = 1 - raw[..., n] / totals[..., 0]
         return RowBlock(tile, _slice(k), raw[..., :n], mask, totals, scores[..., :n], mass)
 
     def _add_terms(self, scores: Tensor, batch: range, heads: range, queries: range, keys: range) -> None:

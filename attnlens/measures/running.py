@@ -233,35 +233,46 @@ def _fill_gaps(tile: WeightTile, values: Float[Tensor, "batch head query"]) -> N
     (c - j) + (i - c) where no row sees a key after itself.
     """
     raw = tile.raw
-    n_queries, n_keys = raw.shape[-2:]
-    middle = tile.first_query + n_queries // 2
-    start, stop = tile.first_key - middle, tile.first_key + n_keys - middle
-    reach = 1 << max(abs(start), abs(stop), 1).bit_length()
-    back, far, side = (line[start + reach : stop + reach] for line in _lines(reach, raw.dtype, raw.device))
-    steps, correction = _between(n_queries, raw.dtype, raw.device)
+    gaps = _gaps(tile.first_query - tile.first_key, raw.shape[2], raw.shape[3], raw.dtype, raw.device)
     rows = raw.flatten(0, 2)
     if tile.looks_back and tile.totals is not None and tile.mass is None:
-        torch.addcmul(torch.mv(rows, back).view(values.shape), tile.totals[..., 0], steps, out=values)
+        torch.addcmul(rows.mv(gaps.back).view(values.shape), tile.totals[..., 0], gaps.steps, out=values)
         return
-    torch.addcmul(torch.mv(rows, far).view(values.shape), torch.mv(rows, side).view(values.shape), steps, out=values)
-    first, last = max(tile.first_query, tile.first_key), min(tile.first_query + n_queries, tile.first_key + n_keys)
-    if first < last:
-        near = raw[..., first - tile.first_key : last - tile.first_key]
-        values += (near * correction[:, first - tile.first_query : last - tile.first_query]).sum(-1)
+    torch.addcmul(rows.mv(gaps.far).view(values.shape), rows.mv(gaps.side).view(values.shape), gaps.steps, out=values)
+    if gaps.correction is not None:
+        values += (raw[..., gaps.near] * gaps.correction).sum(-1)
 
 
-@lru_cache(maxsize=8)
-def _lines(reach: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """-x, |x| and sign(-x) for x from -reach to reach."""
-    x = torch.arange(-reach, reach + 1, dtype=dtype, device=device)
-    return -x, x.abs(), -x.sign()
+@dataclass(frozen=True, eq=False)
+class _Gaps:
+    """Distances from a tile's rows to its keys, as `_fill_gaps` needs them; `c` is the middle row's position.
+
+    Attributes:
+        back, far, side: per key `j`: c - j, |j - c|, sign(c - j).
+        steps: per row `i`: i - c.
+        near: the keys at the positions of the tile's own rows.
+        correction: |i - j| - far - steps * side at those keys; None where there are none.
+    """
+
+    back: Float[Tensor, " key"]
+    far: Float[Tensor, " key"]
+    side: Float[Tensor, " key"]
+    steps: Float[Tensor, " query"]
+    near: slice
+    correction: Float[Tensor, "query near"] | None
 
 
-@lru_cache(maxsize=32)
-def _between(n_queries: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Each row's place counted from the middle row, and what `_fill_gaps` lacks at the keys at the rows' positions."""
-    x = torch.arange(n_queries, dtype=dtype, device=device) - n_queries // 2
-    return x, (x[:, None] - x).abs() - x.abs() + x[:, None] * x.sign()
+@lru_cache(maxsize=256)
+def _gaps(first_row: int, n_queries: int, n_keys: int, dtype: torch.dtype, device: torch.device) -> _Gaps:
+    """The distances of a tile whose first row stands at key number `first_row`: the same for every layer and text."""
+    steps = torch.arange(n_queries, dtype=dtype, device=device) - n_queries // 2
+    back = first_row + n_queries // 2 - torch.arange(n_keys, dtype=dtype, device=device)
+    near = slice(max(0, first_row), max(0, min(n_keys, first_row + n_queries)))
+    correction = None
+    if near.start < near.stop:
+        own = back[near]
+        correction = (steps[:, None] + own).abs() - own.abs() - steps[:, None] * own.sign()
+    return _Gaps(back, back.abs(), back.sign(), steps, near, correction)
 
 
 def _fill_previous(tile: WeightTile, values: Float[Tensor, "batch head query"]) -> None:
