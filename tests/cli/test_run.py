@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-COMMANDS = ["models", "show", "capture", "probe", "report", "serve", "doctor"]
+COMMANDS = "models show capture measure measures ablate patch probe report serve size doctor".split()
 
 
 @pytest.fixture
