@@ -37,7 +37,7 @@ _REFUSED = {
 class Family:
     """What attnlens should know about a model of yours; only `claims` is needed, the rest is found where it can be.
 
-    Register an instance under the entry point `attnlens.families`, or pass it as `attnlens.load(model=..., family=...)`.
+    Register an instance under the entry point `attnlens.families`, or pass it as `load(model=..., family=...)`.
 
     Attributes:
         name: shown as `anatomy.family`.

@@ -388,7 +388,7 @@ def test_generation_runs_with_it_and_refuses_positions_with_a_cache(opened, name
     with lens.ablate(head):
         cached, whole = (lens.generate(**options, use_cache=use_cache) for use_cache in (True, False))
     with lens.knock_out([(0, 0)]):
-        with pytest.raises(CaptureError, match="by position.*use_cache=False"):
+        with pytest.raises(CaptureError, match=r"by position.*use_cache=False"):
             lens.generate(**options)
         cut = lens.generate(**options, use_cache=False)
 
