@@ -117,7 +117,7 @@ class Anatomy:
         family: transformers' `model_type` ("bert", "gpt2", "llama").
         architecture: the class that holds it.
         causal: True where no query sees a later key (measured, not read from the config).
-        n_layers, n_heads, n_kv_heads: layers, query heads and key-value heads per layer.
+        n_layers, n_heads, n_kv_heads: layers, query heads and different key-value heads per layer.
         d_model, d_head: width of the residual stream and of one head.
         vocab_size: rows of the token embedding.
         max_length: longest text in tokens that the position scheme takes; None where nothing limits it.

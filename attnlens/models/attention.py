@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -120,8 +121,8 @@ class _Listener:
 
     def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
         n_rows, n_heads, n_queries, d_head = call.query.shape
-        n_kv_heads, n_keys = call.key.shape[1:3]
-        sizes, route = AttentionSizes(n_heads, n_kv_heads, d_head), _ROUTES[type(call).__name__]
+        n_keys = call.key.shape[2]
+        sizes, route = AttentionSizes(n_heads, _n_different(call.key), d_head), _ROUTES[type(call).__name__]
         self.calls.append(_Seen(call.module, sizes, n_rows, n_queries != n_keys, route))
         return call.run_eager() if self.eager else (call.run_fused(), None)
 
@@ -131,6 +132,16 @@ class _Listener:
             sizes = AttentionSizes(n_heads, None, None)
             self.calls.append(_Seen(call.module, sizes, n_rows, n_queries != n_keys, "softmax"))
         return call.weights
+
+
+def _n_different(key: Float[Tensor, "batch head key d_head"]) -> int:
+    """Key heads that differ; some families (Falcon) repeat each for the queries that share it before they attend."""
+    n_heads = key.shape[1]
+    for count in (count for count in range(1, n_heads) if n_heads % count == 0):
+        group = n_heads // count
+        if torch.equal(key, key[:, ::group].repeat_interleave(group, 1)):
+            return count
+    return n_heads
 
 
 class _AnyModule(SiteCounter):

@@ -180,10 +180,17 @@ def test_queries_keys_and_values_give_weights_and_output(name: str) -> None:
     for stack in lens.anatomy.stacks:
         letter = stack.letter or None
         q, k, v, z = (run.residual(point, stack=letter) for point in ("q", "k", "v", "z"))
-        group = stack.n_heads // stack.n_kv_heads
+        group = stack.n_heads // k.shape[1]  # Falcon repeats its keys before it attends: 1
         assert q.shape[1] == stack.n_heads == k.shape[1] * group
         weights = stack_of(run, stack.letter)
         torch.testing.assert_close(weights @ v.repeat_interleave(group, 1), z, atol=2e-5, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("llama", 3), ("falcon", 1), ("falcon-grouped", 3), ("gpt2", None)])
+def test_key_heads_that_queries_share_are_counted_once(name: str, expected: int | None) -> None:
+    anatomy = opened(name).anatomy
+
+    assert anatomy.n_kv_heads == (anatomy.n_heads if expected is None else expected)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
