@@ -15,6 +15,7 @@ _CPU_BYTES = 1 << 20  # per thread: the two buffers of a reduction then fit a se
 _MOST_THREADS = 8  # beyond them, the tiles would take more memory than they save time
 _DEVICE_BYTES = 1 << 26  # large enough to keep an accelerator busy
 _MOST_ROWS = 128  # of the square on the diagonal of a causal tile, half is computed in vain
+_ALIGNED = 16  # rows of a causal tile are as long as its last row's position: whole cache lines
 _FEWEST_ROWS = 64  # below this, products of matrices become products of vectors
 
 
@@ -94,7 +95,10 @@ def _row_runs(queries: range, n_keys: int, cells: int, causal_offset: int | None
         if causal_offset is not None:  # n rows reach key row + offset + n: solve n * (row + offset + n) = cells
             known = max(0, row + causal_offset)
             n_rows = max(n_rows, int(math.sqrt(known * known / 4 + cells) - known / 2))
-        stop = min(row + max(1, min(n_rows, _MOST_ROWS)), queries.stop)
+        n_rows = min(n_rows, _MOST_ROWS)
+        if n_rows > _ALIGNED:
+            n_rows -= n_rows % _ALIGNED
+        stop = min(row + max(1, n_rows), queries.stop)
         yield slice(row, stop)
         row = stop
 
