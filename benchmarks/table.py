@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Mapping
@@ -31,10 +32,14 @@ class Figure:
 
 
 def take_turns(runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Seconds per side and round; all sides run in every round, and one round before them warms up."""
+    """Seconds per side and round; all sides run in every round, and one round before them warms up.
+
+    Each round has an order of its own, the same in every program run: a side that always came after one that leaves
+    the caches cold would look slow.
+    """
     seconds: dict[str, list[float]] = {side: [] for side in runs}
     for turn in range(rounds + 1):
-        for side, run in runs.items():
+        for side, run in random.Random(turn).sample(list(runs.items()), len(runs)):
             start = time.perf_counter()
             result = run()
             took = time.perf_counter() - start

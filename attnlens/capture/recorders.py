@@ -107,6 +107,7 @@ class PatternRecorder:
         self._kept: dict[Site, Scores | tuple[Tensor, Tensor]] = {}
         self._vectors: dict[str, dict[Site, Tensor]] = {name: {} for name in vectors}
         self._terms = Terms()
+        self._workspace = Workspace()
 
     def on_attention(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
         """Run the attention and keep it if it is wanted."""
@@ -141,7 +142,7 @@ class PatternRecorder:
         if call.fits_fused:
             return call.run_fused(), None
         scores = self._terms.scores(call, None, lambda tensor: tensor)
-        return attend_reduced(scores, call.value, (), call.site), None
+        return attend_reduced(scores, call.value, (), call.site, workspace=self._workspace), None
 
     def patterns(self, row: int) -> dict[Site, Pattern]:
         """Every kept site's pattern of the text in `row`, as views of the batch."""
@@ -194,7 +195,7 @@ class DenseRecorder(LazyRecorder):
         if call.site not in self.wanted:
             return self.pass_by(call)
         scores = self._terms.scores(call, None, lambda tensor: tensor)
-        output, weights = attend_dense(scores, call.value)
+        output, weights = attend_dense(scores, call.value, workspace=self._workspace)
         kept = some_heads(weights, self.wanted.at(call.site)).cpu()
         self._kept[call.site] = (kept, scores.visible_to_any_head()[:, None].cpu())
         return output, None
@@ -221,7 +222,6 @@ class ReduceRecorder(PatternRecorder):
         """`extents`: the texts of the batch; `wanted`: the sites to reduce; `reducers`: what adds them up."""
         super().__init__(extents, wanted)
         self._reducers = reducers
-        self._workspace = Workspace()
         self._keeps: dict[str, tuple[Bool[Tensor, "batch query"] | None, tuple[int, ...]]] = {}
 
     def record(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
