@@ -87,6 +87,8 @@ def printable(text: str) -> str:
     >>> printable("a\nb\x1b[31m")
     'a↵b\\x1b[31m'
     """
+    if text.isascii() and text.isprintable():  # nearly every token, and a text has many
+        return text
     return "".join(_visible(text, i) for i in range(len(text)))
 
 

@@ -197,6 +197,8 @@ def _labelled(tokenizer: PreTrainedTokenizerBase | None, ids: Sequence[int]) -> 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str | None]:
     known = len(tokenizer)
+    if ids and min(ids) >= 0 and max(ids) < known:
+        return list(tokenizer.convert_ids_to_tokens(list(ids)))
     return [str(tokenizer.convert_ids_to_tokens(token)) if 0 <= token < known else None for token in ids]
 
 

@@ -30,7 +30,7 @@ _MODES = ("lazy", "exact")
 # Share of the memory that is free which a run may plan with, where the caller sets no limit.
 _SHARE = 0.8
 # Below this nobody has to be asked how much is free.
-_UNCHECKED_BYTES = 64 << 20
+_UNCHECKED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
