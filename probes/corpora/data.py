@@ -1,12 +1,13 @@
-"""What a corpus is made of: documents of sentences of words, with trees and mentions where annotated."""
+"""What a corpus is made of: documents of sentences of words, with trees, mentions, choices and links where annotated."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Corpus", "Document", "Mention", "Sentence"]
+__all__ = ["Choice", "Corpus", "Document", "Link", "Mention", "Sentence"]
 
 Span = tuple[int, int]
 
@@ -16,7 +17,8 @@ class Mention:
     """A mention of an entity: words `start` to `end` (exclusive) of a sentence, and the head among them.
 
     `entity` is unique within its document; `link` says how the mention points back ("ana", "coref", "appos",
-    ...; empty where the corpus does not say); `split` marks an antecedent that is several entities together.
+    ...; empty where the corpus does not say); `split` marks an antecedent that is several entities together;
+    `kind` is its entity type ("person", "place", ...) and `named` says that the corpus links it to a known identity.
     """
 
     entity: str
@@ -27,6 +29,37 @@ class Mention:
     kind: str = ""
     link: str = ""
     split: bool = False
+    named: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with a few possible answers marked in a sentence: which option does the query refer to?
+
+    Attributes:
+        name: the question: "gap", "winobias type 1", "winobias type 2", "agreement".
+        query: words that ask (a pronoun, a verb).
+        options: words of each possible answer, in the order of the file: A and B, or first and second in the text.
+        gold: indices of the right options; empty where none of them is right.
+        tags: for breakdowns ("masculine", "feminine", "pro", "anti", ...).
+        pair: name shared by exactly two items that are scored together, or "".
+    """
+
+    name: str
+    query: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+    gold: tuple[int, ...]
+    tags: tuple[str, ...] = ()
+    pair: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A relation that a user marked: from the words `source` to the words `target`."""
+
+    relation: str
+    source: tuple[int, ...]
+    target: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -44,6 +77,8 @@ class Sentence:
         heads: index of each word's head, -1 at the root; empty where the sentence has no tree.
         relations: each word's relation to its head, as written (`nsubj:pass`); empty without a tree.
         mentions: mentions that lie in this sentence, by start, the longer first.
+        choices: questions about this sentence, with the possible answers.
+        links: relations that a user marked in this sentence.
     """
 
     id: str
@@ -56,6 +91,8 @@ class Sentence:
     heads: tuple[int, ...] = ()
     relations: tuple[str, ...] = ()
     mentions: tuple[Mention, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    links: tuple[Link, ...] = ()
 
     def __len__(self) -> int:
         return len(self.forms)
@@ -79,13 +116,18 @@ class Corpus:
     """An opened corpus: checked from end to end, counted, and read again each time it is walked through.
 
     Attributes:
-        name: file name, or the name of the embedded corpus; never a path.
-        sha256: of the file's bytes.
+        name: file name, or the name of the embedded corpus; never a path. Several files: joined by " + ".
+        sha256: of the file's bytes; of several files: of their digests, one hexadecimal line each.
         sizes: sentences per document id, in order.
         n_words: words in all sentences.
         n_trees: sentences with a dependency tree.
         n_mentions: mentions (0 without coreference annotation).
         limit: only the first so many sentences, or None.
+        n_choices: choices by the name of their question.
+        n_links: relations that a user marked.
+        n_skipped: sentences or rows with a fault that were left out, where the caller allowed it.
+        skipped: the first ten of these faults, each with file and line.
+        notes: what was accepted and should be known, such as relations that are not of Universal Dependencies.
     """
 
     name: str
@@ -96,6 +138,11 @@ class Corpus:
     n_mentions: int
     read: Callable[[], Iterator[Document]] = field(repr=False, compare=False)
     limit: int | None = None
+    n_choices: Mapping[str, int] = field(default_factory=dict)
+    n_links: int = 0
+    n_skipped: int = 0
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def n_documents(self) -> int:
@@ -123,4 +170,6 @@ class Corpus:
             n_trees=sum(bool(sentence.heads) for sentence in sentences),
             n_mentions=sum(len(sentence.mentions) for sentence in sentences),
             read=lambda: iter(documents),
+            n_choices=dict(Counter(choice.name for sentence in sentences for choice in sentence.choices)),
+            n_links=sum(len(sentence.links) for sentence in sentences),
         )

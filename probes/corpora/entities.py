@@ -119,6 +119,7 @@ def _close(
         head=_head(heads, start, word + 1, parts.get("minspan", "")),
         kind=parts.get("etype", ""),
         link=parts.get("link", ""),
+        named=bool(parts.get("identity")),
     )
 
 
