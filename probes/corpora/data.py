@@ -1,4 +1,4 @@
-"""What a corpus is made of: documents of sentences of words, with trees, mentions, choices and links where annotated."""
+"""What a corpus is made of: documents of sentences of words, with what is annotated on them."""
 
 from __future__ import annotations
 
