@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from probes.corpora.data import Corpus, Mention, Sentence
 from probes.corpora.entities import BACKWARD_LINKS
-from probes.family import Pointer, Wording
-from probes.tally import Key, Tally, in_units, parts
-from probes.words import Observation, winners
+from probes.family import Pointer, Rule, Wording
+from probes.questions import Cells, OptionTrials
+from probes.tally import Key
+from probes.texts import Kind
+from probes.words import Reading
 
 __all__ = ["ALL", "NON_IDENTICAL", "Anaphor", "CoreferenceProbe", "anaphors_in"]
 
@@ -121,8 +123,11 @@ class CoreferenceProbe:
 
     seed: int = 0
     name: ClassVar[str] = "coreference"
-    reads: ClassVar[Literal["sentence", "window"]] = "window"
-    baselines: ClassVar[tuple[str, ...]] = (*RULES, *(f"offset {offset:+d}" for offset in OFFSETS))
+    reads: ClassVar[tuple[Kind, ...]] = ("window",)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *(Rule(name) for name in RULES),
+        *(Rule(f"offset {offset:+d}", "offset") for offset in OFFSETS),
+    )
     contrast: ClassVar[bool] = True
     controlled: ClassVar[bool] = False
 
@@ -130,34 +135,30 @@ class CoreferenceProbe:
         """Mentions are needed."""
         return None if corpus.n_mentions else f"{corpus.name} has no coreference (no `Entity=` in MISC)"
 
-    def observe(self, tally: Tally, seen: Observation) -> None:
-        """Score every anaphor of one window."""
-        for anaphor in anaphors_in(seen.sentences):
-            if seen.kept[anaphor.head]:
-                self._observe(tally, seen, anaphor)
+    def ask(self, reading: Reading) -> Iterator[OptionTrials]:
+        """Every anaphor of one window: its options are the head words of earlier mentions."""
+        for anaphor in anaphors_in(reading.sentences):
+            if reading.kept[anaphor.head]:
+                yield self._ask(reading, anaphor)
 
-    def _observe(self, tally: Tally, seen: Observation, anaphor: Anaphor) -> None:
-        candidates = [word for word in anaphor.candidates if seen.candidates[anaphor.head, word]]
-        targets = [word for word in anaphor.targets if word in candidates]
-        reached = bool(targets)
-        row = seen.words[:, [anaphor.head], :]
-        allowed = np.zeros((1, len(seen.kept)), dtype=bool)
-        allowed[0, candidates] = True
-        share = winners(row, allowed)[:, 0, targets].sum(axis=-1)
-        offsets = [anaphor.head + offset in targets for offset in OFFSETS]
-        guesses = [guess in targets for guess in anaphor.guesses]
-        chance = parts(len(targets) / max(len(candidates), 1))
-        for key in anaphor.keys:
-            tally.add(
-                key,
-                seen.cluster,
-                trials=int(reached),
-                asked=1,
-                chance=chance,
-                hits=in_units(share),
-                mass=in_units(row[:, 0, targets].sum(axis=-1)),
-                baselines=in_units(np.array(guesses + offsets, dtype=np.float64)),
-            )
+    def _ask(self, reading: Reading, anaphor: Anaphor) -> OptionTrials:
+        candidates = np.array([word for word in anaphor.candidates if reading.candidates[anaphor.head, word]], np.int64)
+        right = np.isin(candidates, anaphor.targets)
+        n_keys, n_options = len(anaphor.keys), len(candidates)
+        scored = n_keys if right.any() else 0
+        guesses = candidates[:, None] == np.array(anaphor.guesses)[None, :]
+        offsets = (candidates - anaphor.head)[:, None] == np.array(OFFSETS)[None, :]
+        option = np.arange(scored * n_options)
+        return OptionTrials(
+            keys=anaphor.keys,
+            asked=np.ones(n_keys, dtype=np.int64),
+            question=np.arange(scored),
+            chance=np.full(scored, right.sum() / max(n_options, 1)),
+            option_trial=np.repeat(np.arange(scored), n_options),
+            right=np.tile(right, scored),
+            cells=Cells.at(option, np.full(len(option), anaphor.head), np.tile(candidates, scored)),
+            points=np.tile(np.hstack([guesses, offsets]), (scored, 1)),
+        )
 
     def asks(self, sentences: Sequence[Sentence]) -> set[Key]:
         """Every kind of anaphor in the window."""
@@ -169,7 +170,7 @@ class CoreferenceProbe:
             return None
         return Wording("coreference", "consistent with coreference (mention -> earlier mention of the same entity)")
 
-    def pointer(self, key: Key, seen: Observation) -> Pointer | None:
+    def pointer(self, key: Key, seen: Reading) -> Pointer | None:
         """The window's first anaphor of this kind."""
         for anaphor in anaphors_in(seen.sentences):
             candidates = tuple(word for word in anaphor.candidates if seen.candidates[anaphor.head, word])

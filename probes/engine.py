@@ -6,20 +6,21 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from attnlens.errors import CorpusError, PluginError, ProbeDataError, UsageError
 from attnlens.plugins import installed, load_plugin
 from probes.corpora.data import Corpus, Sentence
 from probes.corpora.sources import EMBEDDED, open_corpus
 from probes.examples import Example, Pool, example_of
-from probes.family import Probe
+from probes.family import Probe, rule_names
 from probes.findings import Findings, Settings, find
+from probes.plain import observe
 from probes.report import HeadReport, make_report
 from probes.seeing import Eyes
 from probes.split import Split, split_corpus
 from probes.tally import Key, Tally
-from probes.texts import Text, texts_of
+from probes.texts import Kind, Text, texts_of
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
@@ -130,7 +131,7 @@ def load_family(name: str, seed: int = 0) -> Probe:
             f"the probe {name!r} cannot be made with seed={seed}: {type(error).__name__}: {error}."
         ) from error
     if not isinstance(probe, Probe):
-        missing = [part for part in (*Probe.__annotations__, "observe", "pointer") if not hasattr(probe, part)]
+        missing = [part for part in (*Probe.__annotations__, "ask", "pointer") if not hasattr(probe, part)]
         raise PluginError(f"{name!r} is no probe: it lacks {', '.join(missing) or 'methods'}; see probes.family.Probe.")
     return probe
 
@@ -149,17 +150,17 @@ def _walk(
 ) -> tuple[dict[str, Tally], Pool, Counts]:
     """One pass per kind of text; every family that reads this kind is fed from it."""
     n_heads = eyes.lens.anatomy.n_layers * eyes.lens.anatomy.n_heads
-    tallies = {probe.name: Tally(len(split.confirm), n_heads, probe.baselines) for probe in probes}
-    kinds = sorted({probe.reads for probe in probes})
+    tallies = {probe.name: Tally(len(split.confirm), n_heads, rule_names(probe)) for probe in probes}
+    kinds: list[Kind] = sorted({kind for probe in probes for kind in probe.reads})
     total, done = corpus.n_sentences * len(kinds), 0
     pool, counts = Pool(), Counts()
     for passes, kind in enumerate(kinds, 1):
-        readers = [probe for probe in probes if probe.reads == kind]
+        readers = [probe for probe in probes if kind in probe.reads]
         words = 0
         for chunk in _chunks(eyes, corpus, split, kind, counts):
             for text, seen in eyes.look(chunk):
                 for probe in readers:
-                    probe.observe(tallies[probe.name], seen)
+                    observe(probe, tallies[probe.name], seen)
                 pool.offer(text, readers)
                 words += int((~seen.kept).sum())
                 done += len(text.sentences)
@@ -177,9 +178,7 @@ def _walk(
     return tallies, pool, counts
 
 
-def _chunks(
-    eyes: Eyes, corpus: Corpus, split: Split, kind: Literal["sentence", "window"], counts: Counts
-) -> Iterator[list[Text]]:
+def _chunks(eyes: Eyes, corpus: Corpus, split: Split, kind: Kind, counts: Counts) -> Iterator[list[Text]]:
     def skip(sentence: Sentence) -> None:
         counts.skipped.add(f"{sentence.line} {sentence.id}")
 
@@ -195,7 +194,7 @@ def _examples(
     by_name = {probe.name: probe for probe in probes}
     found: dict[tuple[str, Key, int], list[Example]] = {}
     for kind in ("sentence", "window"):
-        shown = [each for each in findings.shown() if by_name[each.family].reads == kind]
+        shown = [each for each in findings.shown() if by_name[each.family].reads[0] == kind]
         questions = {(each.family, each.scores.key) for each in shown}
         for text, seen in eyes.look(pool.texts(sorted(questions, key=str))):
             for each in shown:

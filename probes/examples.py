@@ -17,8 +17,8 @@ __all__ = ["Example", "Pool", "example_of"]
 
 PER_QUESTION = 3
 SHORTEST = 4
-SHORT = {"sentence": 14, "window": 110}  # words that read at a glance, where there are such texts
-LONGEST = {"sentence": 40, "window": 110}
+SHORT: dict[str, int] = {"sentence": 14, "window": 110}  # words that read at a glance, where there are such texts
+LONGEST: dict[str, int] = {"sentence": 40, "window": 110}
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Pool:
         if not text.confirm:
             return
         for probe in probes:
-            if SHORTEST <= len(text.spans) <= LONGEST[probe.reads]:
+            if SHORTEST <= len(text.spans) <= LONGEST[probe.reads[0]]:
                 for key in probe.asks(text.sentences):
-                    _keep(self.wanted.setdefault((probe.name, key), []), text, SHORT[probe.reads])
+                    _keep(self.wanted.setdefault((probe.name, key), []), text, SHORT[probe.reads[0]])
 
     def serves(self, text: Text, question: tuple[str, Key]) -> bool:
         """Whether the text was kept for this question."""

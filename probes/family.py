@@ -5,15 +5,31 @@ A family is registered in the entry point group `attnlens.probes` under its name
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from probes.corpora.data import Corpus, Sentence
-from probes.tally import Key, Tally
-from probes.words import Observation
+from probes.questions import OptionTrials, RowTrials
+from probes.tally import Key
+from probes.texts import Kind
+from probes.view import LayerView, Values
+from probes.words import Reading
 
-__all__ = ["Pointer", "Probe", "Wording"]
+__all__ = ["Measuring", "Pointer", "Probe", "Rule", "Wording", "rule_names"]
+
+
+class Rule(NamedTuple):
+    """A rule without a model that answers the same questions as the heads.
+
+    Attributes:
+        name: as it is printed.
+        kind: "offset" for one fixed offset (baseline b1), "pos" for the nearest word of a part of speech (b2), "other"
+            for what a family brings itself (the nearest mention, ...), which counts like b1.
+    """
+
+    name: str
+    kind: Literal["offset", "pos", "other"] = "other"
 
 
 @dataclass(frozen=True)
@@ -43,17 +59,19 @@ class Pointer:
 class Probe(Protocol):
     """A family of questions asked of every head.
 
+    A family whose questions need no annotation and look at whole rows also keeps the contract of `Measuring`.
+
     Attributes:
         name: as in `attnlens probe NAME`.
-        reads: whether texts are single sentences, or windows of whole sentences of one document.
-        baselines: names of the rules without a model that `observe` scores beside the heads.
+        reads: the kinds of text that it asks about; see `probes.texts.Kind`.
+        rules: the rules without a model whose answers `ask` gives beside the right ones.
         contrast: True where scores are tested against those rules; False where thresholds on the score decide.
-        controlled: True where `observe` also scores offset-matched controls.
+        controlled: True where `ask` also gives offset-matched controls.
     """
 
     name: str
-    reads: Literal["sentence", "window"]
-    baselines: tuple[str, ...]
+    reads: tuple[Kind, ...]
+    rules: tuple[Rule, ...]
     contrast: bool
     controlled: bool
 
@@ -61,8 +79,8 @@ class Probe(Protocol):
         """Why this corpus cannot serve (what is missing), or None."""
         ...
 
-    def observe(self, tally: Tally, seen: Observation) -> None:
-        """Add one text to the tally. Depends on the text alone, so that any order gives the same tally."""
+    def ask(self, reading: Reading) -> Iterable[RowTrials | OptionTrials]:
+        """The trials of one text. Depends on the text alone, so that any order gives the same tally."""
         ...
 
     def asks(self, sentences: Sequence[Sentence]) -> set[Key]:
@@ -73,6 +91,20 @@ class Probe(Protocol):
         """The label that a good score on `key` earns; None where it is reported only."""
         ...
 
-    def pointer(self, key: Key, seen: Observation) -> Pointer | None:
+    def pointer(self, key: Key, reading: Reading) -> Pointer | None:
         """The first query that `key` asks about in this text, for an example."""
         ...
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A family that measures whole rows."""
+
+    def measure(self, view: LayerView) -> Iterable[Values]:
+        """Values of its questions over a batch of texts, for the heads of one layer."""
+        ...
+
+
+def rule_names(probe: Probe) -> tuple[str, ...]:
+    """The names of a family's rules, in order: the columns of `Cell.rules`."""
+    return tuple(rule.name for rule in probe.rules)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from probes.examples import Example
-from probes.family import Probe
+from probes.family import Probe, rule_names
 from probes.labels import Judgement, adjusted, contrast_judgements, verdict
 from probes.positions import positional_judgements
 from probes.scores import Scores, Thresholds, score_cell
@@ -82,7 +82,7 @@ def find(probes: Sequence[Probe], tallies: Mapping[str, Tally], split: Split, se
             probe.name,
             key,
             tallies[probe.name].cells[key],
-            probe.baselines,
+            rule_names(probe),
             split,
             resampling,
             settings.thresholds,

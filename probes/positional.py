@@ -6,20 +6,23 @@ over the queries for which it is defined: an offset needs a token at that offset
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from attnlens.measures import patterns
 from probes.corpora.data import Corpus, Sentence
-from probes.family import Pointer, Wording
-from probes.tally import Key, Tally, in_units, parts
-from probes.words import Observation
+from probes.family import Pointer, Rule, Wording
+from probes.questions import OptionTrials, RowTrials
+from probes.tally import Key
+from probes.texts import Kind
+from probes.view import LayerView, Values
+from probes.words import Reading
 
 __all__ = ["OFFSETS", "PositionalProbe", "offset_key"]
 
@@ -48,8 +51,8 @@ class PositionalProbe:
 
     seed: int = 0
     name: ClassVar[str] = "positional"
-    reads: ClassVar[Literal["sentence", "window"]] = "sentence"
-    baselines: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[tuple[Kind, ...]] = ("sentence",)
+    rules: ClassVar[tuple[Rule, ...]] = ()
     contrast: ClassVar[bool] = False
     controlled: ClassVar[bool] = False
 
@@ -57,16 +60,14 @@ class PositionalProbe:
         """Any text will do."""
         return None
 
-    def observe(self, tally: Tally, seen: Observation) -> None:
-        """Add one text."""
-        keep = ~seen.special
-        if not keep.any():
-            return
-        attention = torch.from_numpy(seen.attention)
-        visible = torch.from_numpy(seen.visible)
-        _observe_offsets(tally, seen, attention)
-        for key, values, chance in _measures(seen, attention, visible):
-            _add(tally, key, seen.cluster, values[:, keep], chance[:, keep])
+    def ask(self, reading: Reading) -> tuple[RowTrials | OptionTrials, ...]:
+        """Nothing: it measures whole rows."""
+        return ()
+
+    def measure(self, view: LayerView) -> Iterator[Values]:
+        """Every question of every token of the texts."""
+        yield from _offsets(view)
+        yield from _places(view)
 
     def asks(self, sentences: Sequence[Sentence]) -> set[Key]:
         """Every question can be asked of every text."""
@@ -84,12 +85,12 @@ class PositionalProbe:
                 return _offset_wording(offset)
         return None
 
-    def pointer(self, key: Key, seen: Observation) -> Pointer | None:
+    def pointer(self, key: Key, seen: Reading) -> Pointer | None:
         """The middle token of the text that can see its target."""
-        allowed = _allowed(seen)
+        allowed = seen.token_candidates
         n = len(seen.labels)
         for query in sorted(np.flatnonzero(~seen.special), key=lambda at: (abs(2 * at - n), at)):
-            keys = allowed[query] if key in map(offset_key, OFFSETS) else seen.visible[0, query]
+            keys = allowed[query] if key in map(offset_key, OFFSETS) else _visible(seen)[query]
             targets = [int(at) for at in _targets(key, int(query), seen) if keys[at]]
             if targets:
                 return Pointer(int(query), tuple(targets), tuple(np.flatnonzero(keys).tolist()), "token")
@@ -104,79 +105,82 @@ def _offset_wording(offset: int) -> Wording:
     return Wording(names.get(offset, f"offset {offset:+d}"), f"attends to {place}")
 
 
-def _allowed(seen: Observation) -> Bool[np.ndarray, "query key"]:
-    """Keys that may win: tokens of the text that the query can see."""
-    text = ~seen.special
-    causal = np.tri(len(text), dtype=bool) if seen.causal else True
-    return np.asarray(text[:, None] & text[None, :] & causal)
-
-
-def _observe_offsets(tally: Tally, seen: Observation, attention: Tensor) -> None:
-    allowed = _allowed(seen)
-    share = patterns.argmax_share(attention, torch.from_numpy(allowed)).numpy()
-    weights = seen.attention.astype(np.float64)
-    n_candidates = np.maximum(allowed.sum(axis=1), 1)
-    n_visible = np.maximum(seen.visible[0].sum(axis=1), 1)
+def _offsets(view: LayerView) -> Iterator[Values]:
+    """Wins and mass at every offset, for the queries that have a token there."""
+    n = view.tokens.shape[-1]
+    place = torch.arange(n)
+    n_candidates = view.token_candidates.sum(-1).clamp_min(1).double()
+    n_visible = view.visible.sum(-1).clamp_min(1).double()
     for offset in OFFSETS:
-        at = allowed.diagonal(offset)
-        if not at.any():
+        query = place[(place + offset >= 0) & (place + offset < n)]
+        missing = ~view.token_candidates[:, query, query + offset]
+        if not len(query) or bool(missing.all()):
             continue
-        queries = np.flatnonzero(at) + max(-offset, 0)
-        tally.add(
-            offset_key(offset),
-            seen.cluster,
-            trials=int(at.sum()),
-            hits=in_units(share[:, queries, queries + offset].sum(axis=-1)),
-            mass=in_units(weights[:, queries, queries + offset].sum(axis=-1)),
-            chance=parts((1 / n_candidates[queries]).sum()),
-            mass_chance=parts((1 / n_visible[queries]).sum()),
+        hits = view.token_winners[:, :, query, query + offset]
+        yield Values(
+            key=offset_key(offset),
+            hits=hits.masked_fill(missing[:, None], torch.nan),
+            mass=view.tokens[:, :, query, query + offset].double(),
+            chance=1 / n_candidates[:, query],
+            mass_chance=1 / n_visible[:, query],
         )
 
 
-def _measures(
-    seen: Observation, attention: Tensor, visible: Tensor
-) -> list[tuple[Key, Float64[np.ndarray, "head query"], Float64[np.ndarray, "head query"]]]:
-    """(question, value per head and query, value of uniform attention), NaN where not defined."""
+def _places(view: LayerView) -> Iterator[Values]:
+    """Attention to places and sets of places, and the shape of rows; queries are the tokens of the text."""
+    visible = view.visible[:, None]
     n_visible = visible.sum(-1).double()
-    none = torch.full_like(n_visible, torch.nan)
-    separators = torch.from_numpy(seen.special).clone()
-    separators[0] = False
-    punctuation = torch.from_numpy(seen.delimiters & ~seen.special)
+    not_asked = ~view.text_tokens[:, None]
+    for key, values, chance in _measures(view, view.tokens, visible, n_visible):
+        yield Values(key, values.masked_fill(not_asked, torch.nan), chance=None if chance is None else chance[:, 0])
+
+
+def _measures(
+    view: LayerView,
+    attention: Float[Tensor, "text head query key"],
+    visible: Bool[Tensor, "text 1 query key"],
+    n_visible: Float64[Tensor, "text 1 query"],
+) -> list[tuple[Key, Float64[Tensor, "text head query"], Float64[Tensor, "text 1 query"] | None]]:
+    """(question, value per head and query, value of uniform attention), NaN where not defined."""
+    separators, punctuation = _sets(view)
     breadth = patterns.breadth(attention, visible)
-    if seen.causal:
-        breadth[:, :CAUSAL_BREADTH_FROM] = torch.nan
+    causal = torch.tensor([reading.causal for reading in view.readings])
+    breadth[causal, :, :CAUSAL_BREADTH_FROM] = torch.nan
     found = [
         (FIRST, patterns.key_mass(attention, 0, visible), 1 / n_visible),
         (ENTROPY, patterns.entropy(attention), n_visible.log()),
-        (BREADTH, breadth, none),
-        (DISTANCE, patterns.distance(attention), none),
+        (BREADTH, breadth, None),
+        (DISTANCE, patterns.distance(attention), None),
     ]
-    if len(seen.labels) > 1:
-        found.append((SECOND, patterns.key_mass(attention, 1, visible), 1 / n_visible))
+    if attention.shape[-1] > 1:
+        short = torch.tensor([len(reading.labels) < 2 for reading in view.readings])
+        second = patterns.key_mass(attention, 1, visible).masked_fill(short[:, None, None], torch.nan)
+        found.append((SECOND, second, 1 / n_visible))
     for key, members in ((SEPARATOR, separators), (PUNCTUATION, punctuation), (DELIMITER, separators | punctuation)):
-        n_members = (visible & members).sum(-1)
-        mass = patterns.set_mass(attention, members).masked_fill(n_members == 0, torch.nan)
+        n_members = (visible & members[:, None, None, :]).sum(-1)
+        mass = (attention.double() * members[:, None, None, :]).sum(-1).masked_fill(n_members == 0, torch.nan)
         found.append((key, mass, n_members / n_visible))
-    return [(key, values.numpy(), chance.numpy()) for key, values, chance in found]
+    return found
 
 
-def _add(
-    tally: Tally,
-    key: Key,
-    cluster: int,
-    values: Float64[np.ndarray, "head query"],
-    chance: Float64[np.ndarray, "head query"],
-) -> None:
-    """Add the queries for which the value is defined; these are the same for all heads."""
-    defined = ~np.isnan(values).any(axis=0)
-    if not defined.any():
-        return
-    sums = in_units(values[:, defined].sum(axis=-1))
-    expected = parts(np.nan_to_num(chance[0, defined]).sum())
-    tally.add(key, cluster, trials=int(defined.sum()), hits=sums, mass=sums, chance=expected)
+def _sets(view: LayerView) -> tuple[Bool[Tensor, "text token"], Bool[Tensor, "text token"]]:
+    """Special tokens after the first position; full stops and commas."""
+    separators = torch.zeros(len(view.readings), view.tokens.shape[-1], dtype=torch.bool)
+    punctuation = separators.clone()
+    for row, reading in enumerate(view.readings):
+        n = len(reading.special)
+        separators[row, 1:n] = torch.from_numpy(reading.special[1:])
+        punctuation[row, :n] = torch.from_numpy(reading.delimiters & ~reading.special)
+    return separators, punctuation
 
 
-def _targets(key: Key, query: int, seen: Observation) -> list[int]:
+def _visible(seen: Reading) -> Bool[np.ndarray, "query key"]:
+    """Keys that a query can see, special ones too."""
+    n = len(seen.labels)
+    return np.asarray(np.tri(n, dtype=bool) if seen.causal else np.ones((n, n), dtype=bool))
+
+
+def _targets(key: Key, query: int, seen: Reading) -> list[int]:
     n = len(seen.labels)
     for offset in OFFSETS:
         if key == offset_key(offset):

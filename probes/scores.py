@@ -154,7 +154,7 @@ def score_cell(
     trials = cell.trials[confirm].astype(np.float64)
     hits = cell.hits[confirm] / UNIT
     mass = cell.mass[confirm] / UNIT
-    rules = np.column_stack([cell.chance, cell.baselines]) / UNIT
+    rules = np.column_stack([cell.chance, cell.rules]) / UNIT
     best = int(rules[select].sum(axis=0).argmax())
     n_select, n_confirm = int(cell.trials[select].sum()), int(trials.sum())
     hits_select = cell.hits[select].sum(axis=0) / UNIT

@@ -82,6 +82,8 @@ class Eyes:
         return Observation(
             key=text.key,
             cluster=text.cluster,
+            confirm=text.confirm,
+            kind=text.kind,
             sentences=text.sentences,
             labels=tuple(token.label for token in capture.tokens),
             attention=attention,
@@ -89,6 +91,8 @@ class Eyes:
             special=special,
             delimiters=stops | (special & (np.arange(len(special)) > 0)),
             words=word_attention(attention, words, len(text.spans), self.aggregation),
+            word_of_token=np.array([-1 if word is None else word for word in words], dtype=np.int64),
             kept=kept,
             causal=self.causal,
+            masked=text.masked,
         )

@@ -14,17 +14,19 @@ scored at other words, and selectivity compares the two over the trials that hav
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Int64
 
 from probes.corpora.data import Corpus, Sentence
-from probes.family import Pointer, Wording
-from probes.tally import Key, Tally, in_units
-from probes.words import Observation
+from probes.family import Pointer, Rule, Wording
+from probes.questions import Cells, RowTrials
+from probes.tally import Key
+from probes.texts import Kind
+from probes.words import Reading
 
 __all__ = ["OFFSETS", "SyntaxProbe", "relation_labels"]
 
@@ -100,8 +102,8 @@ class SyntaxProbe:
 
     seed: int = 0
     name: ClassVar[str] = "syntax"
-    reads: ClassVar[Literal["sentence", "window"]] = "sentence"
-    baselines: ClassVar[tuple[str, ...]] = tuple(f"offset {offset:+d}" for offset in OFFSETS)
+    reads: ClassVar[tuple[Kind, ...]] = ("sentence",)
+    rules: ClassVar[tuple[Rule, ...]] = tuple(Rule(f"offset {offset:+d}", "offset") for offset in OFFSETS)
     contrast: ClassVar[bool] = True
     controlled: ClassVar[bool] = True
 
@@ -111,61 +113,46 @@ class SyntaxProbe:
             return None
         return f"{corpus.name} has no dependency arcs (HEAD is '_' throughout)"
 
-    def observe(self, tally: Tally, seen: Observation) -> None:
-        """Score one sentence's arcs in both directions."""
-        (sentence,) = seen.sentences
-        arcs = Arcs.of(sentence, seen.kept)
-        if not arcs.names:
-            return
-        for direction in DIRECTIONS:
-            self._observe(tally, seen, arcs, direction)
+    def ask(self, reading: Reading) -> Iterator[RowTrials]:
+        """One sentence's arcs in both directions."""
+        (sentence,) = reading.sentences
+        arcs = Arcs.of(sentence, reading.kept)
+        if arcs.names:
+            for direction in DIRECTIONS:
+                yield self._ask(reading, arcs, direction)
 
-    def _observe(self, tally: Tally, seen: Observation, arcs: Arcs, direction: str) -> None:
+    def _ask(self, reading: Reading, arcs: Arcs, direction: str) -> RowTrials:
         asked = np.bincount(_trials(arcs, direction).relation, minlength=len(arcs.names))
         query, target = arcs.directed(direction)
-        arcs = arcs.where(seen.candidates[query, target])
+        arcs = arcs.where(reading.candidates[query, target])
         query, target = arcs.directed(direction)
         trials = _trials(arcs, direction)
-        counted = np.zeros((len(query), len(arcs.names)))
-        counted[np.arange(len(query)), arcs.relation] = 1
-        n_candidates = np.maximum(seen.candidates.sum(axis=1), 1)
-        control_hits, paired = self._controls(seen, arcs, trials, direction)
-        offsets = (target - query)[:, None] == np.array(OFFSETS)[None, :]
-        won = seen.winners[:, query, target]
-        n_trials = np.bincount(trials.relation, minlength=len(arcs.names))
-        n_paired = np.bincount(trials.relation[paired], minlength=len(arcs.names))
-        hits = in_units((won @ counted).T)
-        mass = in_units((seen.words[:, query, target] @ counted).T)
-        chance = in_units((1 / n_candidates[query]) @ counted)
-        paired_hits = in_units((won @ (counted * paired[trials.of_entry][:, None])).T)
-        control_hits = in_units((control_hits @ counted).T)
-        baselines = in_units(counted.T @ offsets)
-        for i, relation in enumerate(arcs.names):
-            tally.add(
-                Key(relation, direction),
-                seen.cluster,
-                trials=int(n_trials[i]),
-                asked=int(asked[i]),
-                chance=int(chance[i]),
-                hits=hits[i],
-                mass=mass[i],
-                control_trials=int(n_paired[i]),
-                control_hits=control_hits[i],
-                paired_hits=paired_hits[i],
-                baselines=baselines[i],
-            )
+        n_candidates = np.maximum(reading.candidates.sum(axis=1), 1)
+        chance = np.zeros(len(trials.relation))
+        np.add.at(chance, trials.of_entry, 1 / n_candidates[query])
+        controls, paired = self._controls(reading, arcs, trials, direction)
+        return RowTrials(
+            keys=tuple(Key(name, direction) for name in arcs.names),
+            asked=asked,
+            question=trials.relation,
+            chance=chance,
+            targets=Cells.at(trials.of_entry, query, target),
+            points=(target - query)[:, None] == np.array(OFFSETS)[None, :],
+            paired=paired,
+            controls=controls,
+        )
 
     def _controls(
-        self, seen: Observation, arcs: Arcs, trials: Trials, direction: str
-    ) -> tuple[Float64[np.ndarray, "head entry"], Bool[np.ndarray, " trial"]]:
-        """Hits at up to five other words of the sentence per trial, at which none of its offsets is the relation.
+        self, seen: Reading, arcs: Arcs, trials: Trials, direction: str
+    ) -> tuple[Cells, Bool[np.ndarray, " trial"]]:
+        """Up to five other words of the sentence per trial, at which none of its offsets is the relation.
 
         All of a trial's offsets lie inside the sentence at these words, so that a head which always looks at one
         offset hits all of them where it hits the trial, and none where it misses it.
 
         Returns:
-            Each arc's share in the mean over its trial's control words (summed over the arcs of a trial: that mean),
-            and which trials have a control word.
+            The cells at the control words, which share in the mean over their trial's control words, and which trials
+            have a control word.
         """
         query, target = arcs.directed(direction)
         n_words = len(seen.kept)
@@ -184,8 +171,10 @@ class SyntaxProbe:
         valid = np.take_along_axis(usable, chosen, axis=1)
         n_valid = np.maximum(valid.sum(axis=1), 1)
         at = chosen[trials.of_entry]
-        won = seen.winners[:, at, np.take_along_axis(other, at, axis=1)] * valid[trials.of_entry]
-        return won.sum(axis=-1) / n_valid[trials.of_entry], np.asarray(valid.any(axis=1))
+        entry, column = np.nonzero(valid[trials.of_entry])
+        trial = trials.of_entry[entry]
+        controls = Cells(trial, at[entry, column], other[entry, at[entry, column]], 1 / n_valid[trial])
+        return controls, np.asarray(valid.any(axis=1))
 
     def _random(self, key: str, direction: str) -> np.random.Generator:
         digest = hashlib.sha256(f"{self.seed}\0{direction}\0{key}".encode()).digest()
@@ -200,7 +189,7 @@ class SyntaxProbe:
         """Consistent with, not tracks: nearness by part of speech has not been ruled out."""
         return Wording(key.relation, f"consistent with {key.relation} ({DIRECTIONS[key.direction or 'd2h']})")
 
-    def pointer(self, key: Key, seen: Observation) -> Pointer | None:
+    def pointer(self, key: Key, seen: Reading) -> Pointer | None:
         """The sentence's first scored arc of the relation; all dependents of that head in `h2d`."""
         (sentence,) = seen.sentences
         arcs = Arcs.of(sentence, seen.kept)

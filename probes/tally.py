@@ -14,19 +14,31 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-__all__ = ["UNIT", "Cell", "Key", "Tally", "in_units", "parts"]
+__all__ = ["PER_CLUSTER", "PER_HEAD", "UNIT", "Cell", "Key", "Tally", "in_units", "parts"]
 
 UNIT = 232_792_560
 
+PER_CLUSTER = ("trials", "asked", "chance", "mass_chance", "control_trials")
+PER_HEAD = ("hits", "mass", "rival_mass", "control_hits", "paired_hits", "shuffled_hits")
+
 
 class Key(NamedTuple):
-    """One question asked of every head: a relation, and a direction where it has two (`d2h`, `h2d`)."""
+    """One question asked of every head: a relation, a direction where it has two, and where the head is asked.
+
+    Attributes:
+        relation: of the question.
+        direction: `d2h` (dependent to head), `h2d` (head to dependent), ...; None where there is one only.
+        at: "word" where the word itself looks; "pred" where the place looks at which the word is predicted: the token
+            before it in a causal model, the mask in its place in a bidirectional one.
+    """
 
     relation: str
     direction: str | None = None
+    at: str = "word"
 
     def __str__(self) -> str:
-        return self.relation if self.direction is None else f"{self.relation} {self.direction}"
+        named = self.relation if self.direction is None else f"{self.relation} {self.direction}"
+        return named if self.at == "word" else f"{named} @{self.at}"
 
 
 def in_units(amount: Float64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
@@ -48,11 +60,15 @@ class Cell:
         asked: how often it occurs; more than `trials` where a causal model cannot see the answer.
         chance: what a uniform choice among the candidates would hit.
         hits: the head's argmax is the target (ties split), or the value itself for measures that are no
-            accuracy. mass: attention on the target. baselines: what each rule without a model hits.
+            accuracy. mass: attention on the target. rules: what each rule without a model hits.
+        rival_mass: attention on the wrong options, where a trial has options.
         mass_chance: mass that uniform attention over all visible tokens, special ones too, puts on the target.
         control_trials, paired_hits, control_hits: trials that have control words (other words, at which the trial's
             offsets are not the relation); the head's hits on these trials, and its hits at their control words,
             averaged within each trial.
+        shuffled_hits: hits on targets that were shuffled within the sentence (baseline b5).
+        rule_hits: the head's hits on targets to which a rule points as well, per half (0 SELECT, 1 CONFIRM): how much
+            of what a head does a rule does too, and the paired counts of McNemar's test.
     """
 
     trials: Int64[np.ndarray, " cluster"]
@@ -60,20 +76,22 @@ class Cell:
     chance: Int64[np.ndarray, " cluster"]
     hits: Int64[np.ndarray, "cluster head"]
     mass: Int64[np.ndarray, "cluster head"]
+    rival_mass: Int64[np.ndarray, "cluster head"]
     mass_chance: Int64[np.ndarray, " cluster"]
     control_trials: Int64[np.ndarray, " cluster"]
     control_hits: Int64[np.ndarray, "cluster head"]
     paired_hits: Int64[np.ndarray, "cluster head"]
-    baselines: Int64[np.ndarray, "cluster baseline"]
+    shuffled_hits: Int64[np.ndarray, "cluster head"]
+    rules: Int64[np.ndarray, "cluster rule"]
+    rule_hits: Int64[np.ndarray, "2 rule head"]
 
     @classmethod
-    def empty(cls, n_clusters: int, n_heads: int, n_baselines: int) -> Cell:
+    def empty(cls, n_clusters: int, n_heads: int, n_rules: int) -> Cell:
         """All sums zero."""
-        counts = ("trials", "asked", "chance", "mass_chance", "control_trials")
-        per_head = ("hits", "mass", "control_hits", "paired_hits")
-        sums: dict[str, Int64[np.ndarray, ...]] = {name: np.zeros(n_clusters, np.int64) for name in counts}
-        sums |= {name: np.zeros((n_clusters, n_heads), np.int64) for name in per_head}
-        return cls(**sums, baselines=np.zeros((n_clusters, n_baselines), np.int64))
+        counts = {name: np.zeros(n_clusters, np.int64) for name in PER_CLUSTER}
+        per_head = {name: np.zeros((n_clusters, n_heads), np.int64) for name in PER_HEAD}
+        rules = np.zeros((n_clusters, n_rules), np.int64)
+        return cls(**counts, **per_head, rules=rules, rule_hits=np.zeros((2, n_rules, n_heads), np.int64))
 
     def merge(self, other: Cell) -> Cell:
         """The sums of both."""
@@ -81,68 +99,49 @@ class Cell:
 
 
 class Tally:
-    """Cells by question, for a fixed set of clusters, heads and baselines.
+    """Cells by question, for a fixed set of clusters, heads and rules.
 
     A pass makes some hundred thousand updates, so `add` works in place; `merge` returns a new tally.
     """
 
-    def __init__(self, n_clusters: int, n_heads: int, baselines: Iterable[str] = ()) -> None:
-        """An empty tally; `baselines` names the columns of `Cell.baselines`."""
+    def __init__(self, n_clusters: int, n_heads: int, rules: Iterable[str] = ()) -> None:
+        """An empty tally; `rules` names the columns of `Cell.rules`."""
         self.n_clusters = n_clusters
         self.n_heads = n_heads
-        self.baselines = tuple(baselines)
+        self.rules = tuple(rules)
         self.cells: dict[Key, Cell] = {}
 
     def __iter__(self) -> Iterator[Key]:
-        return iter(sorted(self.cells, key=lambda key: (key.relation, key.direction or "")))
+        return iter(sorted(self.cells, key=lambda key: (key.relation, key.direction or "", key.at)))
 
     def cell(self, key: Key) -> Cell:
         """The cell of `key`, made on first use."""
         if key not in self.cells:
-            self.cells[key] = Cell.empty(self.n_clusters, self.n_heads, len(self.baselines))
+            self.cells[key] = Cell.empty(self.n_clusters, self.n_heads, len(self.rules))
         return self.cells[key]
 
-    def add(
-        self,
-        key: Key,
-        cluster: int,
-        *,
-        trials: int,
-        hits: Int64[np.ndarray, " head"],
-        mass: Int64[np.ndarray, " head"],
-        chance: int = 0,
-        mass_chance: int | None = None,
-        asked: int | None = None,
-        control_trials: int = 0,
-        control_hits: Int64[np.ndarray, " head"] | None = None,
-        paired_hits: Int64[np.ndarray, " head"] | None = None,
-        baselines: Int64[np.ndarray, " baseline"] | None = None,
-    ) -> None:
-        """Add one sentence's sums (amounts in parts of `UNIT`) to a cell; `mass_chance` is `chance` if not given."""
+    def add(self, key: Key, cluster: int, half: int, **sums: int | Int64[np.ndarray, "*shape"]) -> None:
+        """Add one text's sums to a cell, by the names of `Cell`; amounts are in parts of `UNIT`.
+
+        Args:
+            key: the question.
+            cluster: of the text.
+            half: of the cluster, 0 for SELECT and 1 for CONFIRM.
+            sums: per head for the fields that have heads; `rule_hits` is `[rule head]`.
+        """
         cell = self.cell(key)
-        cell.trials[cluster] += trials
-        cell.asked[cluster] += trials if asked is None else asked
-        cell.chance[cluster] += chance
-        cell.mass_chance[cluster] += chance if mass_chance is None else mass_chance
-        cell.hits[cluster] += hits
-        cell.mass[cluster] += mass
-        cell.control_trials[cluster] += control_trials
-        if control_hits is not None:
-            cell.control_hits[cluster] += control_hits
-        if paired_hits is not None:
-            cell.paired_hits[cluster] += paired_hits
-        if baselines is not None:
-            cell.baselines[cluster] += baselines
+        for name, amount in sums.items():
+            getattr(cell, name)[half if name == "rule_hits" else cluster] += amount
 
     def merge(self, other: Tally) -> Tally:
         """The tally of both passes together; the order does not matter.
 
         Raises:
-            ValueError: they count different clusters, heads or baselines.
+            ValueError: they count different clusters, heads or rules.
         """
-        mine = (self.n_clusters, self.n_heads, self.baselines)
-        if mine != (other.n_clusters, other.n_heads, other.baselines):
-            raise ValueError("tallies of different clusters, heads or baselines cannot be merged")
+        mine = (self.n_clusters, self.n_heads, self.rules)
+        if mine != (other.n_clusters, other.n_heads, other.rules):
+            raise ValueError("tallies of different clusters, heads or rules cannot be merged")
         merged = Tally(*mine)
         for key in self.cells | other.cells:
             for part in (tally.cells[key] for tally in (self, other) if key in tally.cells):

@@ -9,11 +9,14 @@ from typing import Literal
 from probes.corpora.data import Corpus, Document, Sentence, Span
 from probes.split import Split
 
-__all__ = ["WINDOW_WORDS", "Text", "pack", "texts_of"]
+__all__ = ["WINDOW_WORDS", "Kind", "Text", "pack", "texts_of"]
 
 WINDOW_WORDS = 100
 
 Fits = Callable[[Sequence[Sentence]], bool]
+
+Kind = Literal["sentence", "window", "masked"]
+"""Single sentences; windows of whole sentences of one document; sentences with the mask token in place of a word."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +27,25 @@ class Text:
         key: unique name.
         cluster: index of its document or sentence in the split.
         confirm: it belongs to the confirming half.
+        kind: what sort of text it is.
         sentences: one, or those of a window.
         text: as the model reads it; sentences of a window are joined by a space.
         spans: characters of each word in `text`; empty for a word that is written nowhere.
+        masked: the word in whose place the mask token stands.
     """
 
     key: str
     cluster: int
     confirm: bool
+    kind: Kind
     sentences: tuple[Sentence, ...]
     text: str
     spans: tuple[Span, ...]
+    masked: int | None = None
 
 
 def texts_of(
-    corpus: Corpus, split: Split, reads: Literal["sentence", "window"], fits: Fits, on_skip: Callable[[Sentence], None]
+    corpus: Corpus, split: Split, kind: Kind, fits: Fits, on_skip: Callable[[Sentence], None]
 ) -> Iterator[Text]:
     """Every sentence, or every window, of the corpus that fits the model; `on_skip` hears of sentences that do not."""
     for document in corpus.documents():
@@ -48,9 +55,9 @@ def texts_of(
                 usable.append((index, sentence))
             else:
                 on_skip(sentence)
-        groups = [[each] for each in usable] if reads == "sentence" else pack(usable, fits)
+        groups = [[each] for each in usable] if kind == "sentence" else pack(usable, fits)
         for group in groups:
-            yield _text(document, split, group)
+            yield _text(document, split, kind, group)
 
 
 def pack(sentences: Sequence[tuple[int, Sentence]], fits: Fits) -> list[list[tuple[int, Sentence]]]:
@@ -67,7 +74,7 @@ def pack(sentences: Sequence[tuple[int, Sentence]], fits: Fits) -> list[list[tup
     return windows
 
 
-def _text(document: Document, split: Split, group: Sequence[tuple[int, Sentence]]) -> Text:
+def _text(document: Document, split: Split, kind: Kind, group: Sequence[tuple[int, Sentence]]) -> Text:
     key = document.key(group[0][0])
     cluster = split.cluster(document.id, key)
     parts: list[str] = []
@@ -78,4 +85,4 @@ def _text(document: Document, split: Split, group: Sequence[tuple[int, Sentence]
         parts.append(sentence.text)
         at += len(sentence.text) + 1
     sentences = tuple(sentence for _, sentence in group)
-    return Text(key, cluster, bool(split.confirm[cluster]), sentences, " ".join(parts), tuple(spans))
+    return Text(key, cluster, bool(split.confirm[cluster]), kind, sentences, " ".join(parts), tuple(spans))

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from probes.corpora.data import Sentence
 
-__all__ = ["Aggregation", "Observation", "winners", "word_attention"]
+__all__ = ["Aggregation", "Observation", "Reading", "winners", "word_attention"]
 
 Aggregation = Literal["mean", "last"]
 
@@ -65,34 +65,36 @@ def winners(
 
 
 @dataclass(frozen=True)
-class Observation:
-    """One text as a model saw it: arrays only, heads in the order of layers.
+class Reading:
+    """One text as a model reads it, before it is run: what annotation and tokenizer say.
 
     Attributes:
         key: name of the text, from which everything random about it is seeded.
         cluster: where its counts go.
+        confirm: that cluster belongs to CONFIRM.
+        kind: what sort of text it is; see `probes.texts.Kind`.
         sentences: the text's sentences; more than one in a window of a document.
         labels: printable tokens.
-        attention: token-level weights.
-        visible: which keys a query could see, one mask per head.
         special: tokens that the tokenizer's template added.
         delimiters: tokens that separate: special ones after the first position, and full stops and commas.
-        words: word-level weights, see `word_attention`.
+        word_of_token: the word of each token; -1 for none.
         kept: words that have a token.
         causal: keys after the query are never visible.
+        masked: the word in whose place the mask token stands; None where there is none.
     """
 
     key: str
     cluster: int
+    confirm: bool
+    kind: str
     sentences: tuple[Sentence, ...]
     labels: tuple[str, ...]
-    attention: Float[np.ndarray, "head query key"]
-    visible: Bool[np.ndarray, "head query key"]
     special: Bool[np.ndarray, " token"]
     delimiters: Bool[np.ndarray, " token"]
-    words: Float64[np.ndarray, "head word word"]
+    word_of_token: Int64[np.ndarray, " token"]
     kept: Bool[np.ndarray, " word"]
     causal: bool
+    masked: int | None
 
     @cached_property
     def candidates(self) -> Bool[np.ndarray, "query key"]:
@@ -103,9 +105,11 @@ class Observation:
         return np.asarray(allowed & self.kept[:, None] & self.kept[None, :])
 
     @cached_property
-    def winners(self) -> Float64[np.ndarray, "head query key"]:
-        """Which word wins each row of `words`."""
-        return winners(self.words, self.candidates)
+    def token_candidates(self) -> Bool[np.ndarray, "query key"]:
+        """Tokens that may win: tokens of the text that the query can see, itself included."""
+        text = ~self.special
+        causal = np.tri(len(text), dtype=bool) if self.causal else True
+        return np.asarray(text[:, None] & text[None, :] & causal)
 
     @cached_property
     def starts(self) -> Int64[np.ndarray, " sentence"]:
@@ -117,3 +121,33 @@ class Observation:
     def forms(self) -> tuple[str, ...]:
         """The words of the text."""
         return tuple(form for sentence in self.sentences for form in sentence.forms)
+
+    @cached_property
+    def upos(self) -> tuple[str, ...]:
+        """The words' universal parts of speech; `_` where unknown."""
+        return tuple(tag for sentence in self.sentences for tag in (sentence.upos or ("_",) * len(sentence)))
+
+
+@dataclass(frozen=True)
+class Observation(Reading):
+    """One text as a model saw it: arrays only, heads in the order of layers.
+
+    Attributes:
+        attention: token-level weights.
+        visible: which keys a query could see, one mask per head.
+        words: word-level weights, see `word_attention`.
+    """
+
+    attention: Float[np.ndarray, "head query key"]
+    visible: Bool[np.ndarray, "head query key"]
+    words: Float64[np.ndarray, "head word word"]
+
+    @cached_property
+    def winners(self) -> Float64[np.ndarray, "head query key"]:
+        """Which word wins each row of `words`."""
+        return winners(self.words, self.candidates)
+
+    @cached_property
+    def token_winners(self) -> Float64[np.ndarray, "head query key"]:
+        """Which token wins each row of `attention`."""
+        return winners(self.attention.astype(np.float64), self.token_candidates)

@@ -49,6 +49,9 @@ def seen(
     cluster: int = 0,
     key: str = "d#0",
     stops: Sequence[int] = (),
+    confirm: bool = False,
+    kind: str = "",
+    masked: int | None = None,
 ) -> Observation:
     """What a model with this token-level attention saw; without more, one token per word and no special ones."""
     sentences = (sentences,) if isinstance(sentences, Sentence) else tuple(sentences)
@@ -63,6 +66,8 @@ def seen(
     return Observation(
         key=key,
         cluster=cluster,
+        confirm=confirm,
+        kind=kind or ("sentence" if len(sentences) == 1 else "window"),
         sentences=sentences,
         labels=tuple(f"t{token}" for token in range(n_tokens)),
         attention=attention.astype(np.float32),
@@ -70,8 +75,10 @@ def seen(
         special=special,
         delimiters=delimiters,
         words=word_attention(attention.astype(np.float32), word_of_token, n_words, aggregation),
+        word_of_token=np.array([-1 if word is None else word for word in word_of_token]),
         kept=kept,
         causal=causal,
+        masked=masked,
     )
 
 

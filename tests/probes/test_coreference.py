@@ -8,6 +8,8 @@ from probe_arrays import pointing, seen, sentence, uniform
 
 from probes.coreference import ALL, NON_IDENTICAL, RULES, CoreferenceProbe, anaphors_in
 from probes.corpora.data import Mention
+from probes.family import rule_names
+from probes.plain import observe
 from probes.tally import UNIT, Key, Tally
 
 PROBE = CoreferenceProbe()
@@ -35,8 +37,8 @@ WINDOW = (FIRST, SECOND)  # words 0-4 and 5-8
 
 
 def tally_of(observation):
-    tally = Tally(1, len(observation.attention), PROBE.baselines)
-    PROBE.observe(tally, observation)
+    tally = Tally(1, len(observation.attention), rule_names(PROBE))
+    observe(PROBE, tally, observation)
     return tally
 
 
@@ -97,7 +99,7 @@ def test_uniform_attention_scores_exactly_chance():
 def test_rules_are_scored_on_the_same_anaphors():
     tally = tally_of(seen(WINDOW, uniform(9)))
 
-    hits = dict(zip(PROBE.baselines, tally.cells[ALL].baselines[0] / UNIT, strict=True))
+    hits = dict(zip(rule_names(PROBE), tally.cells[ALL].rules[0] / UNIT, strict=True))
 
     assert {name: hits[name] for name in RULES} == {"nearest mention": 1, "same word": 1, "compatible mention": 2}
     assert {name for name, hit in hits.items() if hit and name not in RULES} == {"offset -5", "offset -7", "offset -2"}

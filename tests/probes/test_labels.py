@@ -10,9 +10,10 @@ import pytest
 from probe_arrays import documents_of, seen, sentence, uniform
 
 from probes.corpora.data import Corpus
-from probes.family import Wording
+from probes.family import Wording, rule_names
 from probes.findings import Settings, find
 from probes.labels import Judgement, adjusted, primary
+from probes.plain import observe
 from probes.positional import PositionalProbe, offset_key
 from probes.scores import Thresholds, score_cell
 from probes.split import split_corpus
@@ -35,10 +36,11 @@ def syntax_tally(score, *, baseline=0.4, control=0.2, mass=0.5, per_document=10)
         noise = rng.uniform(-0.05, 0.05, N_DOCUMENTS)
         return np.rint((share + noise - noise.mean()) * n * UNIT).astype(np.int64)
 
-    tally = Tally(N_DOCUMENTS, 1, SYNTAX.baselines)
-    baselines = np.zeros((N_DOCUMENTS, len(SYNTAX.baselines)), dtype=np.int64)
+    tally = Tally(N_DOCUMENTS, 1, rule_names(SYNTAX))
+    baselines = np.zeros((N_DOCUMENTS, len(rule_names(SYNTAX))), dtype=np.int64)
     baselines[:, 3] = amounts(baseline)
-    tally.cells[NSUBJ] = Cell(
+    tally.cells[NSUBJ] = replace(
+        Cell.empty(N_DOCUMENTS, 1, len(rule_names(SYNTAX))),
         trials=n,
         asked=n,
         chance=amounts(0.1),
@@ -48,7 +50,7 @@ def syntax_tally(score, *, baseline=0.4, control=0.2, mass=0.5, per_document=10)
         control_trials=n,
         control_hits=amounts(control)[:, None],
         paired_hits=amounts(score)[:, None],
-        baselines=baselines,
+        rules=baselines,
     )
     return tally
 
@@ -64,7 +66,7 @@ def test_a_head_that_beats_the_offset_by_far_is_labelled_with_its_evidence():
     assert judgement.wording.text == "consistent with nsubj (dependent -> head)"
     assert judgement.score == pytest.approx(0.8, abs=0.02)
     assert judgement.baseline == pytest.approx(0.4, abs=0.02)
-    assert judgement.baseline_name == SYNTAX.baselines[3]
+    assert judgement.baseline_name == rule_names(SYNTAX)[3]
     assert judgement.ci[0] < judgement.score < judgement.ci[1]
     assert judgement.q <= 0.001
     assert judgement.confidence == 1.0
@@ -129,14 +131,14 @@ def test_the_baseline_is_chosen_on_the_select_half_and_scored_on_the_other():
     """Column 0 wins on SELECT (.6), column 1 on CONFIRM (.9): the rule is column 0, with its CONFIRM score (.1)."""
     tally = syntax_tally(0.8)
     cell = tally.cells[NSUBJ]
-    baselines = np.zeros_like(cell.baselines)
+    baselines = np.zeros_like(cell.rules)
     baselines[~SPLIT.confirm, 0], baselines[SPLIT.confirm, 0] = 6 * UNIT, 1 * UNIT
     baselines[~SPLIT.confirm, 1], baselines[SPLIT.confirm, 1] = 0, 9 * UNIT
-    tally.cells[NSUBJ] = replace(cell, baselines=baselines)
+    tally.cells[NSUBJ] = replace(cell, rules=baselines)
 
     (scores,) = judged(tally).scores
 
-    assert scores.baseline_name == SYNTAX.baselines[0]
+    assert scores.baseline_name == SYNTAX.rules[0].name
     assert (scores.baseline_select, scores.baseline) == (pytest.approx(0.6), pytest.approx(0.1))
 
 
@@ -151,12 +153,12 @@ def random_corpus(n_sentences, seed=0):
 
 
 def test_random_attention_earns_no_label_of_any_kind():
-    tallies = {probe.name: Tally(N_DOCUMENTS, 40, probe.baselines) for probe in (SYNTAX, POSITIONAL)}
+    tallies = {probe.name: Tally(N_DOCUMENTS, 40, rule_names(probe)) for probe in (SYNTAX, POSITIONAL)}
     for index, tree, rng in random_corpus(300):
         attention = rng.dirichlet(np.full(len(tree), 0.3), size=(40, len(tree)))
         observation = seen(tree, attention, cluster=index % N_DOCUMENTS, key=f"d{index}#0")
         for probe in (SYNTAX, POSITIONAL):
-            probe.observe(tallies[probe.name], observation)
+            observe(probe, tallies[probe.name], observation)
 
     found = find([SYNTAX, POSITIONAL], tallies, SPLIT, Settings())
 
@@ -165,7 +167,7 @@ def test_random_attention_earns_no_label_of_any_kind():
 
 def test_planted_heads_are_found_and_named_among_random_ones():
     """Head 0 follows nsubj, head 1 the previous word, head 2 leans to the next, head 3 is uniform, the rest random."""
-    tallies = {probe.name: Tally(N_DOCUMENTS, 6, probe.baselines) for probe in (SYNTAX, POSITIONAL)}
+    tallies = {probe.name: Tally(N_DOCUMENTS, 6, rule_names(probe)) for probe in (SYNTAX, POSITIONAL)}
     for index, tree, rng in random_corpus(300):
         n = len(tree)
         attention = rng.dirichlet(np.full(n, 0.3), size=(6, n))
@@ -180,7 +182,7 @@ def test_planted_heads_are_found_and_named_among_random_ones():
         attention[3] = uniform(n)[0]
         observation = seen(tree, attention, cluster=index % N_DOCUMENTS, key=f"d{index}#0")
         for probe in (SYNTAX, POSITIONAL):
-            probe.observe(tallies[probe.name], observation)
+            observe(probe, tallies[probe.name], observation)
 
     found = find([SYNTAX, POSITIONAL], tallies, SPLIT, Settings())
 
@@ -190,14 +192,14 @@ def test_planted_heads_are_found_and_named_among_random_ones():
 
 def test_permuting_heads_permutes_labels():
     order = np.array([2, 0, 1])
-    tally = Tally(N_DOCUMENTS, 3, SYNTAX.baselines)
+    tally = Tally(N_DOCUMENTS, 3, rule_names(SYNTAX))
     three = [
         syntax_tally(score, control=control).cells[NSUBJ] for score, control in ((0.8, 0.2), (0.5, 0.1), (0.7, 0.7))
     ]
     per_head = ("hits", "mass", "control_hits", "paired_hits")
     joined = {name: np.hstack([getattr(cell, name) for cell in three]) for name in per_head}
     tally.cells[NSUBJ] = replace(three[0], **joined)
-    permuted = Tally(N_DOCUMENTS, 3, SYNTAX.baselines)
+    permuted = Tally(N_DOCUMENTS, 3, rule_names(SYNTAX))
     permuted.cells[NSUBJ] = replace(three[0], **{name: sums[:, order] for name, sums in joined.items()})
 
     straight, moved = judged(tally).judgements, judged(permuted).judgements
@@ -211,7 +213,7 @@ def test_permuting_heads_permutes_labels():
 def test_q_values_are_corrected_over_all_families_together():
     resampling = Resampling.draw(int(SPLIT.confirm.sum()))
     cell = syntax_tally(0.8).cells[NSUBJ]
-    args = (cell, SYNTAX.baselines, SPLIT, resampling, Thresholds())
+    args = (cell, rule_names(SYNTAX), SPLIT, resampling, Thresholds())
     one = score_cell("syntax", NSUBJ, *args, contrast=True, controlled=True)
     two = replace(one, family="other", p=np.array([0.04]))
     untested = replace(one, p=np.array([math.nan]))
@@ -250,7 +252,7 @@ def test_a_sink_needs_three_times_what_the_second_token_gets():
         for key, mass in ((Key("first-token"), first), (Key("second-token"), second)):
             sums = np.array([round(mass * 10 * UNIT)])
             for cluster in range(N_DOCUMENTS):
-                made.add(key, cluster, trials=10, hits=sums, mass=sums)
+                made.add(key, cluster, int(SPLIT.confirm[cluster]), trials=10, hits=sums, mass=sums)
         return made
 
     labels = [
@@ -268,7 +270,16 @@ def positional_tally(cells):
         hits, mass = (np.broadcast_to(np.rint(np.multiply(each, 10 * UNIT)), N_DOCUMENTS) for each in values)
         for cluster in range(N_DOCUMENTS):
             sums = [np.array([int(each[cluster])]) for each in (hits, mass)]
-            made.add(key, cluster, trials=10, hits=sums[0], mass=sums[1], chance=4 * UNIT, mass_chance=UNIT)
+            made.add(
+                key,
+                cluster,
+                int(SPLIT.confirm[cluster]),
+                trials=10,
+                hits=sums[0],
+                mass=sums[1],
+                chance=4 * UNIT,
+                mass_chance=UNIT,
+            )
     return made
 
 

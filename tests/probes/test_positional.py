@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from probe_arrays import pointing, seen, sentence, uniform
 
+from probes.family import rule_names
+from probes.plain import observe
 from probes.positional import OFFSETS, PositionalProbe, offset_key
 from probes.tally import UNIT, Key, Tally
 
@@ -15,8 +17,8 @@ SIX = sentence("a b c d e f")
 
 def scores(observation):
     """Question -> (argmax score, mass) of every head, and chance."""
-    tally = Tally(1, len(observation.attention), PROBE.baselines)
-    PROBE.observe(tally, observation)
+    tally = Tally(1, len(observation.attention), rule_names(PROBE))
+    observe(PROBE, tally, observation)
     return {
         key: (
             cell.hits[0] / UNIT / cell.trials[0],
@@ -49,9 +51,9 @@ def test_uniform_attention_scores_chance():
 
 
 def test_uniform_attention_shares_its_mass_with_special_tokens():
-    tally = Tally(1, 1, PROBE.baselines)
+    tally = Tally(1, 1, rule_names(PROBE))
 
-    PROBE.observe(tally, seen(SIX, uniform(8), specials=[0, 7]))
+    observe(PROBE, tally, seen(SIX, uniform(8), specials=[0, 7]))
 
     cell = tally.cells[offset_key(-1)]
     assert cell.mass_chance[0] == cell.mass[0, 0] == 5 * UNIT // 8
@@ -110,7 +112,7 @@ def test_causal_breadth_is_asked_from_the_fifth_token_on():
     attention = np.tri(6)[None] / np.arange(1, 7)[None, :, None]
     tally = Tally(1, 1, ())
 
-    PROBE.observe(tally, seen(SIX, attention, causal=True))
+    observe(PROBE, tally, seen(SIX, attention, causal=True))
 
     assert tally.cells[Key("breadth")].trials.tolist() == [2]
 

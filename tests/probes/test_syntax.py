@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from probe_arrays import pointing, seen, sentence, uniform
 
 from probes.corpora.sources import open_corpus
+from probes.family import rule_names
+from probes.plain import observe
 from probes.syntax import OFFSETS, SyntaxProbe, relation_labels
 from probes.tally import UNIT, Key, Tally
 
@@ -22,9 +24,9 @@ TREE = sentence(WORDS, [3, 3, 7, 6, 6, 3, 0, 7], "det amod nsubj case det nmod:o
 
 
 def tally_of(*observations):
-    tally = Tally(1, len(observations[0].attention), PROBE.baselines)
+    tally = Tally(1, len(observations[0].attention), rule_names(PROBE))
     for observation in observations:
-        PROBE.observe(tally, observation)
+        observe(PROBE, tally, observation)
     return tally
 
 
@@ -123,7 +125,7 @@ def test_offset_baselines_are_counted_on_the_same_arcs():
 
     cell = tally.cells[Key("det", "d2h")]
 
-    hits = {name: hit / UNIT for name, hit in zip(PROBE.baselines, cell.baselines[0], strict=True) if hit}
+    hits = {name: hit / UNIT for name, hit in zip(rule_names(PROBE), cell.rules[0], strict=True) if hit}
     assert hits == {"offset +1": 1, "offset +2": 1}
 
 
@@ -205,8 +207,8 @@ def test_control_words_depend_on_the_seed_and_the_text_alone():
     tree = sentence(" ".join("x" * 30), [0, *[1] * 29], "root " + "obj " * 29)
 
     def controls(seed, key):
-        tally = Tally(1, 1, PROBE.baselines)
-        SyntaxProbe(seed=seed).observe(tally, seen(tree, pattern, key=key))
+        tally = Tally(1, 1, rule_names(PROBE))
+        observe(SyntaxProbe(seed=seed), tally, seen(tree, pattern, key=key))
         return tally.cells[Key("obj", "h2d")].control_hits[0, 0], tally.cells[Key("obj", "d2h")].control_hits[0, 0]
 
     assert controls(0, "a") == controls(0, "a")
@@ -249,11 +251,11 @@ def offset_counts(shared_data):
     @functools.cache
     def count(name):
         path = shared_data(name)
-        tally = Tally(1, 1, PROBE.baselines)
+        tally = Tally(1, 1, rule_names(PROBE))
         for document in open_corpus(path).documents():
             for index, each in enumerate(document.sentences):
                 n = len(each)
-                PROBE.observe(tally, seen(each, uniform(n), key=document.key(index)))
+                observe(PROBE, tally, seen(each, uniform(n), key=document.key(index)))
         return tally, independent_offsets(path)
 
     return count
@@ -267,7 +269,7 @@ def test_fixed_offsets_of_ewt_dev_agree_with_an_independent_count(offset_counts)
     for relation in scored:
         cell = tally.cells[Key(relation, "d2h")]
         assert cell.trials[0] == counts[relation].total(), relation
-        for offset, hits in zip(OFFSETS, cell.baselines[0], strict=True):
+        for offset, hits in zip(OFFSETS, cell.rules[0], strict=True):
             assert hits == counts[relation][offset] * UNIT, (relation, offset)
 
 
@@ -302,8 +304,6 @@ BEST_OFFSETS = {
 def test_best_fixed_offsets_are_the_published_ones(offset_counts, name, column):
     tally, _ = offset_counts(name)
 
-    best = {
-        relation: OFFSETS[int(tally.cells[Key(relation, "d2h")].baselines[0].argmax())] for relation in BEST_OFFSETS
-    }
+    best = {relation: OFFSETS[int(tally.cells[Key(relation, "d2h")].rules[0].argmax())] for relation in BEST_OFFSETS}
 
     assert best == {relation: offsets[column] for relation, offsets in BEST_OFFSETS.items()}

@@ -12,6 +12,8 @@ from probe_arrays import seen, sentence
 
 from probes.coreference import CoreferenceProbe
 from probes.corpora.data import Mention
+from probes.family import rule_names
+from probes.plain import observe
 from probes.positional import PositionalProbe
 from probes.syntax import SyntaxProbe
 from probes.tally import UNIT, Key, Tally, in_units
@@ -34,9 +36,9 @@ SEEN = list(observations(7))
 
 
 def tally_of(probe, part) -> Tally:
-    tally = Tally(N_CLUSTERS, 2, probe.baselines)
+    tally = Tally(N_CLUSTERS, 2, rule_names(probe))
     for observation in part:
-        probe.observe(tally, observation)
+        observe(probe, tally, observation)
     return tally
 
 
@@ -67,7 +69,7 @@ def test_merging_leaves_both_parts_as_they_were():
     part, rest = tally_of(PROBES[0], SEEN[:3]), tally_of(PROBES[0], SEEN[3:])
 
     merged = part.merge(rest)
-    PROBES[0].observe(merged, SEEN[0])
+    observe(PROBES[0], merged, SEEN[0])
 
     assert same(part, tally_of(PROBES[0], SEEN[:3]))
     assert same(rest, tally_of(PROBES[0], SEEN[3:]))

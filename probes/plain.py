@@ -1,0 +1,128 @@
+"""The plain way of scoring: one text, one question after the other, in numpy. Slow, short, and what the fast way is
+held to (`probes.scoring`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from probes.family import Measuring, Probe
+from probes.questions import Cells, OptionTrials, RowTrials
+from probes.tally import Key, Tally, in_units
+from probes.view import LayerView, Values
+from probes.words import Observation
+
+__all__ = ["observe", "view_of"]
+
+Amounts = Float64[np.ndarray, "head entry"]
+
+
+def observe(probe: Probe, tally: Tally, seen: Observation) -> None:
+    """Add one text to the tally of a family."""
+    for trials in probe.ask(seen):
+        if isinstance(trials, RowTrials):
+            _add_rows(tally, seen, trials)
+        else:
+            _add_options(tally, seen, trials)
+    if isinstance(probe, Measuring):
+        for values in probe.measure(view_of(seen)):
+            _add_values(tally, seen, values)
+
+
+def view_of(seen: Observation) -> LayerView:
+    """One text as a batch of one; the heads of all layers stand together."""
+    return LayerView(
+        readings=(seen,),
+        tokens=torch.from_numpy(seen.attention)[None],
+        visible=torch.from_numpy(seen.visible.any(axis=0))[None],
+        words=torch.from_numpy(seen.words)[None],
+    )
+
+
+def _add_rows(tally: Tally, seen: Observation, trials: RowTrials) -> None:
+    weights = seen.words if trials.level == "word" else seen.attention.astype(np.float64)
+    won = seen.winners if trials.level == "word" else seen.token_winners
+    counted = _counted(trials.question, len(trials.keys))
+    target = counted[trials.targets.of]
+    paired = counted * trials.paired[:, None]
+    hit = _at(won, trials.targets)
+    mass_chance = trials.chance if trials.mass_chance is None else trials.mass_chance
+    sums = {
+        "trials": counted.sum(axis=0),
+        "asked": trials.asked,
+        "control_trials": paired.sum(axis=0),
+        "chance": in_units(trials.chance @ counted),
+        "mass_chance": in_units(mass_chance @ counted),
+        "hits": in_units((hit @ target).T),
+        "mass": in_units((_at(weights, trials.targets) @ target).T),
+        "paired_hits": in_units((hit @ paired[trials.targets.of]).T),
+        "control_hits": in_units((_at(won, trials.controls) @ counted[trials.controls.of]).T),
+        "shuffled_hits": in_units((_at(won, trials.shuffled) @ counted[trials.shuffled.of]).T),
+        "rules": in_units(target.T @ trials.points),
+        "rule_hits": in_units(np.einsum("he,ek,er->krh", hit, target, trials.points)),
+    }
+    _add(tally, seen, trials.keys, sums)
+
+
+def _add_options(tally: Tally, seen: Observation, trials: OptionTrials) -> None:
+    weights = seen.words if trials.level == "word" else seen.attention.astype(np.float64)
+    n_options, n_trials = len(trials.right), len(trials.question)
+    of_option = np.arange(n_options)[:, None] == trials.cells.of[None, :]
+    of_trial = trials.option_trial[:, None] == np.arange(n_trials)[None, :]
+    amount = _at(weights, trials.cells) @ of_option.T
+    best = np.where(of_trial[None], amount[:, :, None], -1.0).max(axis=1, initial=-1.0)
+    won = (amount == best[:, trials.option_trial]).astype(np.float64)
+    hit = won / (won @ of_trial)[:, trials.option_trial] * trials.right
+    counted = _counted(trials.question, len(trials.keys))
+    option = counted[trials.option_trial]
+    sums = {
+        "trials": counted.sum(axis=0),
+        "asked": trials.asked,
+        "chance": in_units(trials.chance @ counted),
+        "mass_chance": in_units(trials.chance @ counted),
+        "hits": in_units((hit @ option).T),
+        "mass": in_units((amount @ (option * trials.right[:, None])).T),
+        "rival_mass": in_units((amount @ (option * ~trials.right[:, None])).T),
+        "rules": in_units((option * trials.right[:, None]).T @ trials.points),
+        "rule_hits": in_units(np.einsum("he,ek,er->krh", hit, option, trials.points)),
+    }
+    _add(tally, seen, trials.keys, sums)
+
+
+def _add(tally: Tally, seen: Observation, keys: tuple[Key, ...], sums: dict[str, np.ndarray]) -> None:
+    for i, key in enumerate(keys):
+        tally.add(key, seen.cluster, int(seen.confirm), **{name: amount[i] for name, amount in sums.items()})
+
+
+def _add_values(tally: Tally, seen: Observation, values: Values) -> None:
+    """Add the items for which the value is defined."""
+    hits = values.hits[0].numpy()
+    defined = ~np.isnan(hits).any(axis=0)
+    if not defined.any():
+        return
+    mass = hits if values.mass is None else values.mass[0].numpy()
+    chance = np.zeros(len(defined)) if values.chance is None else np.nan_to_num(values.chance[0].numpy())
+    mass_chance = chance if values.mass_chance is None else np.nan_to_num(values.mass_chance[0].numpy())
+    tally.add(
+        values.key,
+        seen.cluster,
+        int(seen.confirm),
+        trials=int(defined.sum()),
+        asked=int(defined.sum()),
+        hits=in_units(hits[:, defined].sum(axis=-1)),
+        mass=in_units(mass[:, defined].sum(axis=-1)),
+        chance=in_units(chance[defined].sum()),
+        mass_chance=in_units(mass_chance[defined].sum()),
+    )
+
+
+def _counted(question: Int64[np.ndarray, " trial"], n_keys: int) -> Float64[np.ndarray, "trial key"]:
+    counted = np.zeros((len(question), n_keys))
+    counted[np.arange(len(question)), question] = 1
+    return counted
+
+
+def _at(amounts: Float64[np.ndarray, "head query key"], cells: Cells) -> Amounts:
+    return np.asarray(amounts[:, cells.query, cells.key] * cells.weight)

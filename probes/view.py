@@ -1,0 +1,100 @@
+"""What a layer's attention over a batch of texts looks like to a family that measures rows without annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from probes.tally import Key
+from probes.words import Reading
+
+__all__ = ["LayerView", "Values"]
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """The heads of one layer over a batch of texts; shorter texts are padded on the right with zeros.
+
+    Attributes:
+        readings: the texts.
+        tokens: token-level weights.
+        visible: which keys a query can see; nothing of the padding.
+        words: word-level weights, see `probes.words.word_attention`.
+    """
+
+    readings: tuple[Reading, ...]
+    tokens: Float[Tensor, "text head query key"]
+    visible: Bool[Tensor, "text query key"]
+    words: Float64[Tensor, "text head word other"]
+
+    @cached_property
+    def token_candidates(self) -> Bool[Tensor, "text query key"]:
+        """Tokens that may win, see `Reading.token_candidates`."""
+        return padded([reading.token_candidates for reading in self.readings], self.tokens.shape[-1])
+
+    @cached_property
+    def word_candidates(self) -> Bool[Tensor, "text word other"]:
+        """Words that may win, see `Reading.candidates`."""
+        return padded([reading.candidates for reading in self.readings], self.words.shape[-1])
+
+    @cached_property
+    def token_winners(self) -> Float64[Tensor, "text head query key"]:
+        """Who wins each row: 1 at the strongest candidate, 1/n_ties at each of several, 0 without a candidate."""
+        return _shares(self.tokens.double(), self.token_candidates)
+
+    @cached_property
+    def word_winners(self) -> Float64[Tensor, "text head word other"]:
+        """The same for words."""
+        return _shares(self.words, self.word_candidates)
+
+    @cached_property
+    def text_tokens(self) -> Bool[Tensor, "text token"]:
+        """Tokens of the text: neither special nor padding."""
+        n = self.tokens.shape[-1]
+        rows = torch.zeros(len(self.readings), n, dtype=torch.bool)
+        for row, reading in zip(rows, self.readings, strict=True):
+            row[: len(reading.special)] = torch.from_numpy(~reading.special)
+        return rows
+
+
+@dataclass(frozen=True)
+class Values:
+    """One question's values over a batch: per query or per text, NaN where it is not defined.
+
+    Attributes:
+        key: the question.
+        hits: the share of a win, or the value itself for measures that are no accuracy. Where it is defined does not
+            depend on the head.
+        mass: attention on the target; `hits` where None.
+        chance: what uniform attention, or a uniform choice, would give; 0 where None.
+        mass_chance: mass that uniform attention over all visible tokens puts on the target; `chance` where None.
+    """
+
+    key: Key
+    hits: Float64[Tensor, "text head item"]
+    mass: Float64[Tensor, "text head item"] | None = None
+    chance: Float64[Tensor, "text item"] | None = None
+    mass_chance: Float64[Tensor, "text item"] | None = None
+
+
+def padded(masks: Sequence[Bool[object, "query key"]], n: int) -> Bool[Tensor, "text query key"]:
+    """Square masks of several texts in one tensor, False beyond each text's end."""
+    together = torch.zeros(len(masks), n, n, dtype=torch.bool)
+    for row, mask in zip(together, masks, strict=True):
+        size = len(mask)  # type: ignore[arg-type]
+        row[:size, :size] = torch.as_tensor(mask)
+    return together
+
+
+def _shares(
+    weights: Float64[Tensor, "text head query key"], candidates: Bool[Tensor, "text query key"]
+) -> Float64[Tensor, "text head query key"]:
+    allowed = candidates[:, None]
+    masked = weights.masked_fill(~allowed, -1.0)
+    share = ((masked == masked.amax(-1, keepdim=True)) & allowed).double()
+    return share / share.sum(-1, keepdim=True).clamp_min(1)
