@@ -1,6 +1,4 @@
-"""The plain way of scoring: one text, one question after the other, in numpy. Slow, short, and what the fast way is
-held to (`probes.scoring`).
-"""
+"""The plain way of scoring: one text after the other, in numpy. Slow and short; the fast way is held to it."""
 
 from __future__ import annotations
 
