@@ -133,6 +133,24 @@ class Tally:
         for name, amount in sums.items():
             getattr(cell, name)[half if name == "rule_hits" else cluster] += amount
 
+    def absorb(self, part: Tally, clusters: Int64[np.ndarray, " local"]) -> None:
+        """Add a tally over some clusters in place.
+
+        Args:
+            part: it counts its own clusters from 0.
+            clusters: which of ours each of these is, each once.
+
+        Raises:
+            ValueError: other heads, rules or clusters than ours.
+        """
+        if (part.n_heads, part.rules, part.n_clusters) != (self.n_heads, self.rules, len(clusters)):
+            raise ValueError("a tally of other heads or rules, or without a name for each cluster, cannot be absorbed")
+        for key, theirs in part.cells.items():
+            ours = self.cell(key)
+            for each in fields(Cell):
+                where = slice(None) if each.name == "rule_hits" else clusters
+                getattr(ours, each.name)[where] += getattr(theirs, each.name)
+
     def merge(self, other: Tally) -> Tally:
         """The tally of both passes together; the order does not matter.
 
