@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+from probes.conditions import Conditions
 from probes.corpora.data import Corpus, Sentence
 from probes.questions import OptionTrials, RowTrials
 from probes.tally import Key
@@ -16,7 +17,7 @@ from probes.texts import Kind
 from probes.view import LayerView, Values
 from probes.words import Reading
 
-__all__ = ["Measuring", "Pointer", "Probe", "Rule", "Wording", "rule_names"]
+__all__ = ["Judging", "Measuring", "Pointer", "Probe", "Rule", "Wording", "rule_names"]
 
 
 class Rule(NamedTuple):
@@ -59,13 +60,15 @@ class Pointer:
 class Probe(Protocol):
     """A family of questions asked of every head.
 
-    A family whose questions need no annotation and look at whole rows also keeps the contract of `Measuring`.
+    A family whose questions need no annotation and look at whole rows also keeps the contract of `Measuring`, one whose
+    labels ask for something else than a syntactic label that of `Judging`.
 
     Attributes:
         name: as in `attnlens probe NAME`.
         reads: the kinds of text that it asks about; see `probes.texts.Kind`.
         rules: the rules without a model whose answers `ask` gives beside the right ones.
-        contrast: True where scores are tested against those rules; False where thresholds on the score decide.
+        contrast: True where the label rule of `probes.labels` decides (see `Judging`); False where a family's questions
+            are reported without labels, as those of `positional` are, which has a rule of its own.
         controlled: True where `ask` also gives offset-matched controls.
     """
 
@@ -102,6 +105,18 @@ class Measuring(Protocol):
 
     def measure(self, view: LayerView) -> Iterable[Values]:
         """Values of its questions over a batch of texts, for the heads of one layer."""
+        ...
+
+
+@runtime_checkable
+class Judging(Protocol):
+    """A family that states what its labels ask for; without it they ask for what a syntactic label does."""
+
+    def conditions(self, key: Key) -> Conditions:
+        """What a head must show on `key` to earn the label of `Probe.wording`; asked only where there is one.
+
+        Depends on nothing but the key: how a head is judged is fixed before anything is measured.
+        """
         ...
 
 
