@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from probes.family import Measuring, Probe
-from probes.questions import Cells, OptionTrials, RowTrials
+from probes.questions import Cells, Level, OptionTrials, RowTrials
 from probes.tally import Key, Tally, in_units
 from probes.view import LayerView, Values
 from probes.words import Observation
@@ -40,8 +40,8 @@ def view_of(seen: Observation) -> LayerView:
 
 
 def _add_rows(tally: Tally, seen: Observation, trials: RowTrials) -> None:
-    weights = seen.words if trials.level == "word" else seen.attention.astype(np.float64)
-    won = seen.winners if trials.level == "word" else seen.token_winners
+    weights = seen.attention.astype(np.float64) if trials.level == "token" else seen.words
+    won = _won(seen, trials.level)
     counted = _counted(trials.question, len(trials.keys))
     target = counted[trials.targets.of]
     paired = counted * trials.paired[:, None]
@@ -62,6 +62,16 @@ def _add_rows(tally: Tally, seen: Observation, trials: RowTrials) -> None:
         "rule_hits": in_units(np.einsum("he,ek,er->krh", hit, target, trials.points)),
     }
     _add(tally, seen, trials.keys, sums)
+
+
+def _won(seen: Observation, level: Level) -> Amounts:
+    match level:
+        case "word":
+            return seen.winners
+        case "token":
+            return seen.token_winners
+        case "column":
+            return seen.column_winners
 
 
 def _add_options(tally: Tally, seen: Observation, trials: OptionTrials) -> None:

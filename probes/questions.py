@@ -20,7 +20,9 @@ from probes.tally import Key
 
 __all__ = ["Cells", "Level", "OptionTrials", "RowTrials", "no_cells"]
 
-Level = Literal["word", "token"]
+Level = Literal["word", "token", "column"]
+"""What competes in a row of trials: the words of a word's row, the tokens of a token's row; or, in a word's column, the
+words that look at it ("which word looks at me most?"), where a rule answers as if the column's word asked."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,12 @@ class RowTrials:
         asked: how often each occurs in the text, whether it could be scored or not.
         question: index in `keys` of each trial. A trial counts once; its score is the sum over its targets.
         chance: what a uniform choice among the row's candidates would hit.
-        targets: the right cells; those of one trial lie in one row.
+        targets: the right cells; those of one trial lie in one row (in one column at level "column").
         points: rules (columns, as in `Probe.rules`) that answer with this target.
         paired: trials that have control words.
         controls: cells where the same offsets mean nothing; see `Cell.control_hits`.
         shuffled: targets after the annotation was shuffled within the sentence (baseline b5).
-        level: whether cells count words or tokens.
+        level: whether cells count words or tokens, and whether rows or columns are contested; see `Level`.
         mass_chance: mass that uniform attention over all visible tokens puts on the targets; `chance` where None.
     """
 
@@ -89,7 +91,8 @@ class OptionTrials:
     """Trials that ask for the strongest of a few options; the amount of an option is the weighted sum of its cells.
 
     Attributes:
-        keys, asked, question, chance, level: as in `RowTrials`.
+        keys, asked, question, chance: as in `RowTrials`.
+        level: "word" or "token": what the cells count.
         option_trial: trial of each option.
         right: options that are right.
         cells: their `of` is the option.

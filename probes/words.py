@@ -148,6 +148,11 @@ class Observation(Reading):
         return winners(self.words, self.candidates)
 
     @cached_property
+    def column_winners(self) -> Float64[np.ndarray, "head query key"]:
+        """Which query wins each column of `words`: the word that looks at a word the most."""
+        return winners(self.words.transpose(0, 2, 1), self.candidates.T).transpose(0, 2, 1)
+
+    @cached_property
     def token_winners(self) -> Float64[np.ndarray, "head query key"]:
         """Which token wins each row of `attention`."""
         return winners(self.attention.astype(np.float64), self.token_candidates)
