@@ -6,46 +6,57 @@ columns and separators of two spaces. Rows of multiword tokens (`3-4`) and empty
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from attnlens.errors import CorpusError
 from probes.corpora import entities
+from probes.corpora.blocks import Block, blocks_of
 from probes.corpora.data import Document, Mention, Sentence, Span
+from probes.corpora.faults import Faults
+from probes.corpora.files import Head, Source
+from probes.corpora.gather import LONGEST_DOCUMENT
+from probes.corpora.trees import foreign_relations, read_tree
 
-__all__ = ["read_documents"]
+__all__ = ["read", "read_documents", "recognise"]
 
 N_COLUMNS = 10
-LONGEST_DOCUMENT = 1000  # sentences in memory at once; longer documents come in parts
+EXTENSIONS = frozenset({".conllu", ".conll", ".conllup"})
+FOREIGN = "relations that are not of Universal Dependencies, scored as they are written"
+_ROW = re.compile(r"\d+(?:[-.]\d+)?\t")
+_COMMENT = re.compile(r"#\s*(?:sent_id|newdoc|newpar|text|global\.\w+)\b")
 
 
-@dataclass(frozen=True)
-class Block:
-    """The lines of one sentence as they stand in the file; `line` is the number of the first."""
-
-    name: str
-    line: int
-    lines: tuple[str, ...]
-
-    def fail(self, what: str, line: int | None = None) -> CorpusError:
-        """An error that names the file and the line."""
-        return CorpusError(f"{self.name}, line {self.line if line is None else line}: {what}")
+def recognise(head: Head) -> bool:
+    """The extension says so, or the first lines are comments of a treebank or numbered rows with tabs."""
+    first = next((line for line in head.lines if not line.startswith("#")), "")
+    comments = any(_COMMENT.match(line) for line in head.lines[:20])
+    return head.extension in EXTENSIONS or bool(_ROW.match(first)) or (comments and "\t" in first)
 
 
-def read_documents(path: Path, name: str, *, mentions: bool = True) -> Iterator[Document]:
+def read(sources: Sequence[Source], faults: Faults) -> Iterator[Document]:
+    """The file's documents with everything that is annotated; see `read_documents`."""
+    (source,) = sources
+    return read_documents(source.path, source.name, faults=faults)
+
+
+def read_documents(path: Path, name: str, *, mentions: bool = True, faults: Faults | None = None) -> Iterator[Document]:
     """Yield the file's documents in order, at most 1,000 sentences of one document at a time.
 
-    A file without `# newdoc` is one document. With `mentions=False` the `Entity` annotation is not read.
+    A file without `# newdoc` is one document. With `mentions=False` the `Entity` annotation is not read. A sentence
+    with a fault is handed to `faults`, which raises or leaves it out.
 
     Raises:
         CorpusError: the file cannot be read, or breaks a rule of the format; the message names the line.
     """
+    faults = faults or Faults()
     names: dict[str, int] = {}
     held: list[Sentence] = []
     current, first, fields = "document", 0, None
-    for block, metadata in _blocks(path, name):
+    for block in blocks_of(Source(path, name)):
+        metadata = block.metadata
         starts = next((key for key in metadata if key in ("newdoc", "newdoc id")), None)
         if starts or len(held) == LONGEST_DOCUMENT:
             if held:
@@ -56,7 +67,14 @@ def read_documents(path: Path, name: str, *, mentions: bool = True) -> Iterator[
             current = _unique(metadata[starts] or "document", names)
         fields = metadata.get(entities.HEADER, fields)
         number = str(first + len(held) + 1)
-        held.append(_sentence(block, metadata, number, len(held), fields, mentions))
+        try:
+            sentence = _sentence(block, metadata, number, len(held), fields, mentions)
+        except CorpusError as error:
+            faults.leave_out(error)
+            continue
+        for relation in foreign_relations(sentence.relations):
+            faults.remark(FOREIGN, relation, f"{name}, line {block.line}")
+        held.append(sentence)
     if held:
         yield Document(current, tuple(held), first)
 
@@ -67,66 +85,21 @@ def _unique(name: str, seen: dict[str, int]) -> str:
     return name if seen[name] == 1 else f"{name} ({seen[name]})"
 
 
-def _blocks(path: Path, name: str) -> Iterator[tuple[Block, dict[str, str]]]:
-    """Sentences as lines, with their comments as a dictionary."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for block in _paragraphs(file, name):
-                yield block, _metadata(block)
-    except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{name}, line {_undecodable_line(path)}: not UTF-8 text; save it as UTF-8, or name a CoNLL-U file."
-        ) from error
-    except OSError as error:
-        raise CorpusError(f"cannot read the corpus {name}: {error.strerror or error}; name a CoNLL-U file.") from error
-
-
-def _undecodable_line(path: Path) -> int:
-    """Number of the first line that is not UTF-8; the decoder itself counts from wherever it began to read."""
-    with path.open("rb") as file:
-        return next((number for number, line in enumerate(file, 1) if not _is_utf8(line)), 0)
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _paragraphs(file: TextIO, name: str) -> Iterator[Block]:
-    lines: list[str] = []
-    first = 1
-    for number, line in enumerate(file, 1):
-        if line.strip():
-            if not lines:
-                first = number
-            lines.append(line.rstrip("\n"))
-        elif lines:
-            yield Block(name, first, tuple(lines))
-            lines = []
-    if lines:
-        yield Block(name, first, tuple(lines))
-
-
-def _metadata(block: Block) -> dict[str, str]:
-    pairs = (line[1:].partition("=") for line in block.lines if line.startswith("#"))
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
 def _sentence(
     block: Block, metadata: dict[str, str], number: str, index: int, fields: str | None, mentions: bool
 ) -> Sentence:
+    if block.unusable is not None:
+        raise block.fail(block.unusable.fault, block.unusable.number)
     rows, lines = _rows(block)
     words = [(row, line) for row, line in zip(rows, lines, strict=True) if isinstance(row["id"], int)]
     if not words:
-        raise block.fail("a sentence without words; remove it or add its rows.")
+        what = "an empty document" if any(key.startswith("newdoc") for key in metadata) else "a sentence"
+        raise block.fail(f"{what} without words; remove it or add its rows.")
     for expected, (row, line) in enumerate(words, 1):
         if row["id"] != expected:
             raise block.fail(f"word {row['id']} where {expected} should stand; number words from 1.", line)
     _check_multiword(block, rows, lines)
-    heads, relations = _tree(block, [row for row, _ in words], [line for _, line in words])
+    heads, relations = read_tree(block, words)
     text, spans = _text_and_spans(block, metadata.get("text"), rows)
     found: tuple[Mention, ...] = ()
     if mentions:
@@ -195,38 +168,6 @@ def _make_parsers() -> dict[str, Any]:
 
 
 _PARSERS = _make_parsers()
-
-
-def _tree(block: Block, words: list[dict[str, Any]], lines: list[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Heads (from 0, -1 at the root) and relations, checked to be a tree; empty where every HEAD is `_`."""
-    if all(word["head"] is None for word in words):
-        return (), ()
-    for word, line in zip(words, lines, strict=True):
-        if word["head"] is None:
-            raise block.fail("no HEAD, though other words of the sentence have one.", line)
-        if not 0 <= word["head"] <= len(words):
-            raise block.fail(f"HEAD {word['head']} in a sentence of {len(words)} words.", line)
-    heads = tuple(word["head"] - 1 for word in words)
-    if (n_roots := heads.count(-1)) > 1:
-        raise block.fail(f"{n_roots} words with HEAD 0; a sentence has one root.")
-    _check_cycles(block, heads, lines)
-    return heads, tuple(word["deprel"] or "_" for word in words)
-
-
-def _check_cycles(block: Block, heads: tuple[int, ...], lines: list[int]) -> None:
-    """Walk up from every word; a walk that returns to itself is a cycle."""
-    safe: set[int] = {-1}
-    for start in range(len(heads)):
-        path: list[int] = []
-        word = start
-        while word not in safe:
-            if word in path:
-                cycle = " -> ".join(str(step + 1) for step in [*path[path.index(word) :], word])
-                hint = "" if -1 in heads else " (no word has HEAD 0)"
-                raise block.fail(f"a cycle of heads: {cycle}{hint}.", lines[word])
-            path.append(word)
-            word = heads[word]
-        safe.update(path)
 
 
 def _text_and_spans(block: Block, text: str | None, rows: list[dict[str, Any]]) -> tuple[str, tuple[Span, ...]]:

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 __all__ = ["Choice", "Corpus", "Document", "Link", "Mention", "Sentence"]
 
@@ -169,7 +170,7 @@ class Corpus:
             n_words=sum(map(len, sentences)),
             n_trees=sum(bool(sentence.heads) for sentence in sentences),
             n_mentions=sum(len(sentence.mentions) for sentence in sentences),
-            read=lambda: iter(documents),
+            read=partial(iter, documents),
             n_choices=dict(Counter(choice.name for sentence in sentences for choice in sentence.choices)),
             n_links=sum(len(sentence.links) for sentence in sentences),
         )

@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from probes.corpora.blocks import Block
 from probes.corpora.data import Mention
-
-if TYPE_CHECKING:
-    from probes.corpora.conllu import Block
 
 __all__ = ["BACKWARD_LINKS", "HEADER", "read_mentions"]
 
