@@ -182,7 +182,7 @@ def _chunks(eyes: Eyes, corpus: Corpus, split: Split, kind: Kind, counts: Counts
     def skip(sentence: Sentence) -> None:
         counts.skipped.add(f"{sentence.line} {sentence.id}")
 
-    texts = texts_of(corpus, split, kind, eyes.fits, skip)
+    texts = texts_of(corpus.documents(), split, kind, eyes.fits, skip)
     while chunk := list(itertools.islice(texts, eyes.batch_size * CHUNKS)):
         yield chunk
 

@@ -7,17 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from attnlens.models.anatomy import Anatomy
 from probes.conditions import Conditions
 from probes.corpora.data import Corpus, Sentence
 from probes.questions import OptionTrials, RowTrials
 from probes.tally import Key
-from probes.texts import Kind
+from probes.texts import Kind, Stimulus
 from probes.view import LayerView, Values
 from probes.words import Reading
 
-__all__ = ["Judging", "Measuring", "Pointer", "Probe", "Rule", "Wording", "rule_names"]
+__all__ = [
+    "Judging",
+    "Masking",
+    "Measuring",
+    "Pointer",
+    "Probe",
+    "Rule",
+    "Stimulating",
+    "Wording",
+    "rule_names",
+]
 
 
 class Rule(NamedTuple):
@@ -117,6 +128,39 @@ class Judging(Protocol):
 
         Depends on nothing but the key: how a head is judged is fixed before anything is measured.
         """
+        ...
+
+
+@runtime_checkable
+class Masking(Protocol):
+    """A family that asks where a word is predicted: it reads "masked" texts.
+
+    In a bidirectional model with a mask token and a language-model head, each (sentence, word) that some family wants
+    is read once, with the mask token in place of the word, by every family that has "masked" in `reads`; the text's
+    `Reading.masked` is the word, whose only piece the mask token is. Elsewhere there are no masked texts: in a causal
+    model the word is predicted at the token before it, so the family asks its "pred" questions of the ordinary text.
+    """
+
+    def masks(self, sentences: Sequence[Sentence]) -> Iterable[int]:
+        """Words of one text (of one sentence) that the family wants to see predicted.
+
+        Chosen from annotation, and from a hash where there are too many of them: the fewer, the better, since each is
+        a forward pass of the whole sentence.
+        """
+        ...
+
+
+@runtime_checkable
+class Stimulating(Protocol):
+    """A family that brings texts of its own, as token ids: it reads "stimulus" texts.
+
+    Each family reads its own stimuli only. A `Reading` of one has no words and no sentences: `ids` are the tokens as
+    they were given, `special` those that the stimulus marks so, `key` the stimulus's. They go through `ask` (with
+    trials of level "token") and `measure` like any other text.
+    """
+
+    def stimuli(self, anatomy: Anatomy, tokenizer: Any, seed: int) -> Iterable[Stimulus]:
+        """The texts for this model, the same for the same seed; nothing where it cannot be asked (not causal, ...)."""
         ...
 
 

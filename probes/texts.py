@@ -1,22 +1,23 @@
-"""What is run through the model: single sentences, or windows of whole sentences of one document, with their words."""
+"""What is run through the model: sentences, windows of them, sentences with a masked word, or bare token ids."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from probes.corpora.data import Corpus, Document, Sentence, Span
+from probes.corpora.data import Document, Sentence, Span
 from probes.split import Split
 
-__all__ = ["WINDOW_WORDS", "Kind", "Text", "pack", "texts_of"]
+__all__ = ["WINDOW_WORDS", "Kind", "Stimulus", "Text", "masked_texts", "pack", "stimulus_cluster", "texts_of"]
 
 WINDOW_WORDS = 100
 
 Fits = Callable[[Sequence[Sentence]], bool]
 
-Kind = Literal["sentence", "window", "masked"]
-"""Single sentences; windows of whole sentences of one document; sentences with the mask token in place of a word."""
+Kind = Literal["sentence", "window", "masked", "stimulus"]
+"""Single sentences; windows of whole sentences of one document; sentences with the mask token in place of a word;
+token ids that a family made up."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,30 @@ class Text:
     masked: int | None = None
 
 
+@dataclass(frozen=True)
+class Stimulus:
+    """A text of a family's own making, as the model gets it.
+
+    Attributes:
+        key: unique name within the family; everything about the text follows from it and from the ids.
+        ids: numbers of the tokens in the vocabulary, special ones included.
+        special: positions of tokens that are no query and no candidate, such as the beginning-of-sequence token.
+    """
+
+    key: str
+    ids: tuple[int, ...]
+    special: tuple[int, ...] = ()
+
+
 def texts_of(
-    corpus: Corpus, split: Split, kind: Kind, fits: Fits, on_skip: Callable[[Sentence], None]
+    documents: Iterable[Document],
+    split: Split,
+    kind: Kind,
+    fits: Fits,
+    on_skip: Callable[[Sentence], None],
 ) -> Iterator[Text]:
-    """Every sentence, or every window, of the corpus that fits the model; `on_skip` hears of sentences that do not."""
-    for document in corpus.documents():
+    """Every sentence, or every window, of the documents that fits the model; `on_skip` hears of those that do not."""
+    for document in documents:
         usable = []
         for index, sentence in enumerate(document.sentences):
             if fits([sentence]):
@@ -72,6 +92,45 @@ def pack(sentences: Sequence[tuple[int, Sentence]], fits: Fits) -> list[list[tup
         windows[-1].append((index, sentence))
         size += len(sentence)
     return windows
+
+
+def masked_texts(text: Text, words: Iterable[int], mask: str) -> Iterator[Text]:
+    """The text once per word, with the mask token in its place; words that are written nowhere are left out.
+
+    Characters that a masked word shares with others are gone for them as well: their spans become empty.
+    """
+    for word in sorted(set(words)):
+        start, end = text.spans[word]
+        if end > start:
+            longer = len(mask) - (end - start)
+            spans = [_around(span, start, end, longer) for span in text.spans]
+            spans[word] = (start, start + len(mask))
+            yield replace(
+                text,
+                key=f"{text.key}@{word}",
+                kind="masked",
+                text=text.text[:start] + mask + text.text[end:],
+                spans=tuple(spans),
+                masked=word,
+            )
+
+
+def stimulus_cluster(number: int, split: Split) -> int:
+    """Where the counts of a family's n-th stimulus go: the halves take turns, and so do the clusters of each."""
+    n_confirm = int(split.confirm.sum())
+    n_select = len(split.confirm) - n_confirm
+    if number % 2 and n_confirm:
+        return n_select + number // 2 % n_confirm
+    return number // 2 % n_select
+
+
+def _around(span: Span, start: int, end: int, longer: int) -> Span:
+    """Where a word stands after the characters from `start` to `end` were replaced by so many more."""
+    if span[1] <= start:
+        return span
+    if span[0] >= end:
+        return (span[0] + longer, span[1] + longer)
+    return (start, start)
 
 
 def _text(document: Document, split: Split, kind: Kind, group: Sequence[tuple[int, Sentence]]) -> Text:

@@ -8,7 +8,7 @@ the last piece there. Special tokens and tokens of no word are neither query nor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -81,6 +81,7 @@ class Reading:
         kept: words that have a token.
         causal: keys after the query are never visible.
         masked: the word in whose place the mask token stands; None where there is none.
+        ids: the tokens' numbers in the vocabulary; empty where nobody said.
     """
 
     key: str
@@ -95,6 +96,7 @@ class Reading:
     kept: Bool[np.ndarray, " word"]
     causal: bool
     masked: int | None
+    ids: tuple[int, ...] = field(default=(), kw_only=True, repr=False)
 
     @cached_property
     def candidates(self) -> Bool[np.ndarray, "query key"]:
