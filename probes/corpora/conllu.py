@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def read_documents(path: Path, name: str, *, mentions: bool = True, faults: Faul
     """
     faults = faults or Faults()
     names: dict[str, int] = {}
+    entities_so_far: set[str] = set()
     held: list[Sentence] = []
     current, first, fields = "document", 0, None
     for block in blocks_of(Source(path, name)):
@@ -65,6 +67,7 @@ def read_documents(path: Path, name: str, *, mentions: bool = True, faults: Faul
             held = []
         if starts:
             current = _unique(metadata[starts] or "document", names)
+            entities_so_far.clear()
         fields = metadata.get(entities.HEADER, fields)
         number = str(first + len(held) + 1)
         try:
@@ -74,9 +77,18 @@ def read_documents(path: Path, name: str, *, mentions: bool = True, faults: Faul
             continue
         for relation in foreign_relations(sentence.relations):
             faults.remark(FOREIGN, relation, f"{name}, line {block.line}")
-        held.append(sentence)
+        held.append(_told_again(sentence, entities_so_far))
     if held:
         yield Document(current, tuple(held), first)
+
+
+def _told_again(sentence: Sentence, so_far: set[str]) -> Sentence:
+    """The sentence with each mention's `again`; `so_far` holds the entities of the document up to here, and grows."""
+    found: list[Mention] = []
+    for mention in sentence.mentions:
+        found.append(replace(mention, again=mention.entity in so_far))
+        so_far.add(mention.entity)
+    return replace(sentence, mentions=tuple(found)) if found else sentence
 
 
 def _unique(name: str, seen: dict[str, int]) -> str:

@@ -19,7 +19,8 @@ class Mention:
 
     `entity` is unique within its document; `link` says how the mention points back ("ana", "coref", "appos",
     ...; empty where the corpus does not say); `split` marks an antecedent that is several entities together;
-    `kind` is its entity type ("person", "place", ...) and `named` says that the corpus links it to a known identity.
+    `kind` is its entity type ("person", "place", ...) and `named` says that the corpus links it to a known identity;
+    `again` says that the document has an earlier mention of its entity, be it in another sentence.
     """
 
     entity: str
@@ -31,6 +32,7 @@ class Mention:
     link: str = ""
     split: bool = False
     named: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True)
