@@ -34,12 +34,23 @@ def probe(
         typer.Argument(metavar="FAMILY|all", help="positional, syntax, coreference, another installed one, or all."),
     ],
     model: ModelOption,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CORPUS]...", help="More corpora: -c A B is -c A -c B.", show_default=False),
+    ] = None,
     corpus: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--corpus", "-c", metavar="CORPUS", help="A CoNLL-U file (default: the embedded attnlens/grammar)."
+            "--corpus",
+            "-c",
+            metavar="CORPUS",
+            help="CoNLL-U, GAP, WinoBias, BLiMP, pairs.jsonl or plain text; several become one corpus "
+            "(default: the embedded attnlens/grammar).",
         ),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out sentences and rows with a fault, and count them.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Write heads.json and cells.parquet into this folder."),
@@ -67,14 +78,16 @@ def probe(
 
     run = load_plugin("attnlens.engines", engine)
     with console.status("reading the corpus"):
-        from probes.corpora.sources import open_corpus
+        from probes.corpora.sources import open_corpus, told
         from probes.engine import choose_families
         from probes.report import check_folder
 
         if output is not None:
             check_folder(output)
-        opened = open_corpus(corpus, limit=limit)
+        opened = open_corpus([*(corpus or []), *(files or [])] or None, limit=limit, skip_bad=skip_bad)
         _, left_out = choose_families(family, opened, seed)
+    for line in told(opened):
+        console.say(printable(line))
     for name, reason in left_out.items():
         console.say(printable(f"{name} is left out: {reason}."))
     lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attnlens.errors import CorpusError, PluginError, ProbeDataError, UsageError
 from attnlens.plugins import installed, load_plugin
 from probes.corpora.data import Corpus, Sentence
-from probes.corpora.sources import EMBEDDED, open_corpus
+from probes.corpora.sources import EMBEDDED, OneSource, open_corpus
 from probes.examples import Example, Pool, example_of
 from probes.family import Probe, rule_names
 from probes.findings import Findings, Settings, find
@@ -45,10 +44,11 @@ class Counts:
 def run(
     lens: Lens,
     families: str | Sequence[str] = ALL,
-    corpus: str | Path | Corpus | None = None,
+    corpus: OneSource | Sequence[OneSource] | None = None,
     *,
     seed: int = 0,
     limit: int | None = None,
+    skip_bad: bool = False,
     batch_size: int = 16,
     bootstrap: int = 2000,
     permutations: int = 9999,
@@ -59,9 +59,10 @@ def run(
     Args:
         lens: the opened model.
         families: a family's name, several, or "all" (those that the corpus has annotation for).
-        corpus: a CoNLL-U file, an open corpus, or None for the embedded one.
+        corpus: a file or several, an open corpus, or None for the embedded one; see `open_corpus` for the formats.
         seed: of control words, bootstrap and permutations; the same input gives the same result.
         limit: only the first so many sentences.
+        skip_bad: leave sentences and rows with a fault out, and count them.
         batch_size: texts per forward pass.
         bootstrap: number of bootstrap replicates.
         permutations: number of sign patterns.
@@ -74,7 +75,7 @@ def run(
     """
     if batch_size < 1:
         raise UsageError(f"the batch size is {batch_size}; expected at least 1.")
-    opened = open_corpus(corpus, limit=limit)
+    opened = open_corpus(corpus, limit=limit, skip_bad=skip_bad)
     probes, left_out = choose_families(families, opened, seed)
     split = split_corpus(opened)
     eyes = Eyes(lens, batch_size)

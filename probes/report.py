@@ -137,6 +137,9 @@ def make_report(
             "n_dropped_words": n_dropped,
             "n_skipped_sentences": n_skipped,
             "limit": corpus.limit,
+            "n_faults": corpus.n_skipped,
+            "faults": list(corpus.skipped),
+            "notes": list(corpus.notes),
         },
         "scope": {
             "families": [probe.name for probe in probes],

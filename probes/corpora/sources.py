@@ -13,7 +13,7 @@ from probes.corpora.formats import Format, format_of, known
 from probes.corpora.joining import joined, limited, sha256_over
 from probes.corpora.survey import survey
 
-__all__ = ["EMBEDDED", "OneSource", "open_corpus"]
+__all__ = ["EMBEDDED", "OneSource", "open_corpus", "told"]
 
 EMBEDDED = "attnlens/grammar"
 
@@ -39,6 +39,15 @@ def open_corpus(
         raise UsageError(f"the limit is {limit} sentences; expected at least 1.")
     corpus = _open_all(_listed(source), skip_bad)
     return corpus if limit is None else limited(corpus, limit)
+
+
+def told(corpus: Corpus) -> tuple[str, ...]:
+    """What a user should read about an opened corpus: what was left out, with the first reasons, and the notes."""
+    lines = [*corpus.skipped, *corpus.notes]
+    if corpus.n_skipped:
+        shown = f", the first {len(corpus.skipped)}" if corpus.n_skipped > len(corpus.skipped) else ""
+        lines.insert(0, f"left out of {corpus.name}, sentences or rows with a fault: {corpus.n_skipped}{shown}:")
+    return tuple(lines)
 
 
 def _listed(source: OneSource | Sequence[OneSource] | None) -> list[OneSource]:
