@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["draw"]
+__all__ = ["draw", "plain_table"]
 
 DIRECTIONS = {"d2h": "d→h", "h2d": "h→d", None: ""}
 VERDICTS = dict.fromkeys(("positional-equivalent", "baseline-equivalent"), "as good as the rule")
@@ -52,7 +52,7 @@ def _title(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _labels(heads: list[Mapping[str, Any]], width: int) -> Table:
-    table = _table(width)
+    table = plain_table(width)
     table.add_column("head", no_wrap=True)
     table.add_column("label", overflow="fold")
     table.add_column("score", justify="right", no_wrap=True)
@@ -73,7 +73,7 @@ def _labels(heads: list[Mapping[str, Any]], width: int) -> Table:
 
 
 def _relations(rows: list[Mapping[str, Any]], width: int) -> Table:
-    table = _table(width)
+    table = plain_table(width)
     table.add_column("relation", overflow="fold")
     table.add_column("", no_wrap=True)
     table.add_column("best", no_wrap=True)
@@ -94,7 +94,8 @@ def _relations(rows: list[Mapping[str, Any]], width: int) -> Table:
     return table
 
 
-def _table(width: int) -> Table:
+def plain_table(width: int) -> Table:
+    """A table without frames, at most 100 columns wide."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -26,6 +26,7 @@ _ORDER = (
     "ablate",
     "patch",
     "probe",
+    "compare",
     "report",
     "serve",
     "size",
