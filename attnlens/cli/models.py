@@ -52,7 +52,10 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class _Row:
-    """One embedded model as it is listed; the sizes are None where its package is not installed."""
+    """One embedded model as it is listed; the sizes are None where its package is not installed.
+
+    `bytes` is None as well for a planted model, whose weights are made on loading.
+    """
 
     name: str
     family: str
@@ -87,7 +90,7 @@ def _row(model: registry.EmbeddedModel) -> _Row:
         layers=_first_of(config, "num_hidden_layers", "n_layer"),
         heads=_first_of(config, "num_attention_heads", "n_head"),
         max_length=_first_of(config, "max_position_embeddings", "n_positions"),
-        bytes=_weight_bytes(model.folder),
+        bytes=_weight_bytes(model.folder) or None,
     )
 
 
@@ -104,13 +107,13 @@ def _models_table(rows: list[_Row]) -> Text:
     from rich.text import Text
 
     lines = [
-        Text(f"{'model':<20} {'family':<8}{'layers x heads':>15}{'longest text':>15}{'weights':>10}", style="bold")
+        Text(f"{'model':<22} {'family':<8}{'layers x heads':>15}{'longest text':>15}{'weights':>10}", style="bold")
     ]
     for row in rows:
         heads = f"{row.layers} x {row.heads}" if row.installed else ""
         longest = f"{row.max_length} tokens" if row.max_length is not None else ""
-        size = f"{row.bytes / 1e6:.1f} MB" if row.bytes is not None else ""
-        lines.append(Text(f"{row.name:<20} {row.family:<8}{heads:>15}{longest:>15}{size:>10}"))
+        size = f"{row.bytes / 1e6:.1f} MB" if row.bytes is not None else "made" if row.installed else ""
+        lines.append(Text(f"{row.name:<22} {row.family:<8}{heads:>15}{longest:>15}{size:>10}"))
         lines.append(Text(f"    {row.description}", style="dim"))
     return Text("\n").join(lines)
 

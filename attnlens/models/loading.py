@@ -25,7 +25,7 @@ from transformers.utils import logging as hf_logging
 
 from attnlens.capture.tokens import printable
 from attnlens.errors import AttnlensError, ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError, UsageError
-from attnlens.zoo.registry import find_embedded
+from attnlens.zoo.registry import PLANTED, find_embedded
 
 __all__ = ["LoadedModel", "as_dtype", "empty_model", "load_config", "load_pretrained"]
 
@@ -62,6 +62,8 @@ def load_pretrained(
     """
     if not name.strip():
         raise UsageError("the model's name is empty; expected attnlens/NAME, a folder or a hub id.")
+    if name in PLANTED:
+        return _planted(name, device, dtype)
     folder = _folder(name)
     where = str(folder or name)
     if folder is not None:
@@ -88,6 +90,15 @@ def load_pretrained(
     tokenizer = _tokenizer(name, where, trust_remote_code)
     model = model.eval() if device is None else model.to(device).eval()
     return LoadedModel(name, model, tokenizer, _hash(folder), getattr(config, "_commit_hash", None))
+
+
+def _planted(name: str, device: str | torch.device | None, dtype: torch.dtype | str | None) -> LoadedModel:
+    """A model whose weights are written by hand, now."""
+    from attnlens.zoo.planted_models import build_planted
+
+    planted = build_planted(name)
+    model = planted.model if dtype is None else planted.model.to(as_dtype(dtype))
+    return LoadedModel(name, model if device is None else model.to(device), planted.tokenizer, planted.sha256, None)
 
 
 def load_config(name: str, *, trust_remote_code: bool = False) -> PretrainedConfig:

@@ -12,6 +12,7 @@ from attnlens.errors import ModelNotFoundError
 
 __all__ = [
     "EMBEDDED",
+    "PLANTED",
     "EmbeddedModel",
     "card",
     "embedded_corpus",
@@ -49,7 +50,36 @@ EMBEDDED: dict[str, EmbeddedModel] = {
     )
 }
 
+
+
+def _planted(short: str, description: str) -> EmbeddedModel:
+    return EmbeddedModel(f"attnlens/{short}", _MODELS / short, description, short.removeprefix("planted-"))
+
+
+# Their folders hold config and card; the weights are made on loading (`attnlens.zoo.planted_models`).
+PLANTED: dict[str, EmbeddedModel] = {
+    model.name: model
+    for model in (
+        _planted("planted-bert", "weights written by hand: what each of its 2 x 6 heads does is known"),
+        _planted("planted-gpt2", "the same, causal, with an induction circuit"),
+        _planted("planted-llama", "the same with rotary positions"),
+    )
+}
+_OURS = EMBEDDED | PLANTED
+
 _EXAMPLES: dict[str, tuple[str, ...]] = {
+    "attnlens/planted-bert": (
+        "The queen that the boys admire often helps the old doctor. She is happy.",
+        "The king gives the girl a book. He likes it.",
+    ),
+    "attnlens/planted-gpt2": (
+        "The queen gives the boy a book. He likes it.",
+        "red lamp Anna seven horses again red lamp Anna seven horses again red lamp Anna",
+    ),
+    "attnlens/planted-llama": (
+        "red lamp Anna seven horses again red lamp Anna seven horses again red lamp Anna",
+        "The keys to the cabinet are on the table.",
+    ),
     "attnlens/tiny-bert": (
         "The keys to the cabinet are on the table.",
         "The doctor that the boys admire often helps the old queen. She is happy.",
@@ -73,8 +103,8 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def embedded_models() -> tuple[EmbeddedModel, ...]:
-    """The models that are here now: the three trained ones, and MiniLM if its package is installed."""
-    found = list(EMBEDDED.values())
+    """The models that are here now: the trained and the planted ones, and MiniLM if its package is installed."""
+    found = [*EMBEDDED.values(), *PLANTED.values()]
     folder = _minilm_folder()
     if folder is not None:
         found.append(
@@ -89,15 +119,15 @@ def find_embedded(name: str) -> Path | None:
     Raises:
         ModelNotFoundError: the name begins with "attnlens/" but there is no such model, or MiniLM is not installed.
     """
-    if name in EMBEDDED:
-        return EMBEDDED[name].folder
+    if name in _OURS:
+        return _OURS[name].folder
     if name == _MINILM:
         folder = _minilm_folder()
         if folder is None:
             raise ModelNotFoundError(f'{name} is not installed; run: pip install "attnlens[minilm]"')
         return folder
     if name.startswith("attnlens/"):
-        known = ", ".join([*EMBEDDED, _MINILM])
+        known = ", ".join([*_OURS, _MINILM])
         raise ModelNotFoundError(f"no embedded model is called {name!r}; there are {known}.")
     return None
 
@@ -108,14 +138,14 @@ def embedded_corpus() -> Path:
 
 
 def card(name: str) -> dict[str, Any]:
-    """The model card of an embedded model as data: how it was trained and what it was measured to do.
+    """The model card of an embedded model as data: how it was made and what it does.
 
     Raises:
-        ModelNotFoundError: not one of the three trained models.
+        ModelNotFoundError: not one of the trained or planted models.
     """
-    if name not in EMBEDDED:
-        raise ModelNotFoundError(f"{name!r} has no model card here; these have: {', '.join(EMBEDDED)}.")
-    read: dict[str, Any] = json.loads((EMBEDDED[name].folder / "card.json").read_text(encoding="utf-8"))
+    if name not in _OURS:
+        raise ModelNotFoundError(f"{name!r} has no model card here; these have: {', '.join(_OURS)}.")
+    read: dict[str, Any] = json.loads((_OURS[name].folder / "card.json").read_text(encoding="utf-8"))
     return read
 
 

