@@ -49,11 +49,13 @@ def test_anaphors_have_candidates_targets_and_guesses():
     assert dict(zip(RULES, she.guesses, strict=True)) == {
         "nearest mention": 3,
         "same word": 3,
+        "same type": 3,
         "compatible mention": 0,
+        "sieve": 0,
     }
     assert (anna.head, anna.candidates, anna.targets, anna.kind) == (7, (0, 3, 5), (0, 5), "proper")
     assert anna.identical
-    assert anna.guesses == (5, 0, 5)
+    assert anna.guesses == (5, 0, 5, 5, 0)
 
 
 def test_mentions_that_contain_the_anaphor_or_lie_in_it_are_no_candidates():
@@ -78,13 +80,18 @@ def test_a_head_that_follows_the_chains_scores_exactly_one_and_the_rest_of_the_w
 
     tally = tally_of(seen(WINDOW, attention))
 
-    assert {str(key): cell.trials[0] for key, cell in tally.cells.items()} == {
+    closed = {str(key): cell for key, cell in tally.cells.items() if "open" not in key.relation}
+    assert {name: cell.trials[0] for name, cell in closed.items()} == {
         "antecedent": 2,
         "antecedent (pronoun)": 1,
         "antecedent (proper)": 1,
-        str(NON_IDENTICAL): 1,
+        "antecedent (third person)": 1,
+        "antecedent (other form)": 1,
+        "antecedent (other form, pronoun)": 1,
+        "antecedent (other form, third person)": 1,
     }
-    assert all(cell.hits[0, 0] == cell.trials[0] * UNIT for cell in tally.cells.values())
+    assert all(cell.hits[0, 0] == cell.trials[0] * UNIT for cell in closed.values())
+    assert all(tally.cells[key].hits[0, 0] == 0 for key in tally.cells if "open" in key.relation)
     assert tally.cells[ALL].mass[0, 0] / UNIT == pytest.approx(0.2 + 0.2 + 0.01, abs=1e-6)
 
 
@@ -101,7 +108,13 @@ def test_rules_are_scored_on_the_same_anaphors():
 
     hits = dict(zip(rule_names(PROBE), tally.cells[ALL].rules[0] / UNIT, strict=True))
 
-    assert {name: hits[name] for name in RULES} == {"nearest mention": 1, "same word": 1, "compatible mention": 2}
+    assert {name: hits[name] for name in RULES} == {
+        "nearest mention": 1,
+        "same word": 1,
+        "same type": 1,
+        "compatible mention": 2,
+        "sieve": 2,
+    }
     assert {name for name, hit in hits.items() if hit and name not in RULES} == {"offset -5", "offset -7", "offset -2"}
 
 
