@@ -1,0 +1,137 @@
+"""The questions that one sentence's arcs ask of a head, all directions together in one table.
+
+`d2h`: in the dependent's row the strongest word is its head. `h2d`: in the head's row it is one of its dependents of
+that relation; one trial per head word, since a row has one strongest word. Reported beside them, never for labels:
+`h2d_row`, the same with one trial per dependent, which a head word with two dependents cannot get right twice (Voita
+et al. 2019, arXiv:1905.09418); `h2d_col`, the strongest word in the dependent's column, i.e. the word that looks at it
+the most, is its head (the transposed heads of Clark et al. 2019, arXiv:1906.04341).
+
+At the prediction position ("pred") the row is that of the place where the word is predicted: the word before it in a
+causal model, the mask in its place in a bidirectional one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from probes.questions import Cells, RowTrials
+from probes.syntax.controls import Targets, control_words, shuffled_targets
+from probes.syntax.relations import Arcs
+from probes.syntax.rules import points
+from probes.tally import Key
+from probes.words import Reading
+
+__all__ = ["COLUMN", "LABELLED", "View", "column_trials", "previous_word", "row_trials", "views_of"]
+
+LABELLED = ("d2h", "h2d")
+COLUMN = "h2d_col"
+
+
+class View(NamedTuple):
+    """One way of asking for a relation in rows; only the directions of labels have controls and shuffled targets."""
+
+    direction: str
+    at: str
+
+
+_WORD = (View("d2h", "word"), View("h2d", "word"), View("h2d_row", "word"))
+_PRED = (View("d2h", "pred"), View("h2d", "pred"))
+
+
+def views_of(reading: Reading) -> tuple[View, ...]:
+    """A masked text asks about its mask only; a causal model is asked at both positions."""
+    if reading.masked is not None:
+        return _PRED
+    return (*_WORD, *_PRED) if reading.causal else _WORD
+
+
+def previous_word(kept: Bool[np.ndarray, " word"]) -> Int64[np.ndarray, " word"]:
+    """The word before each word, of those that the model saw; -1 where there is none."""
+    latest = np.maximum.accumulate(np.where(kept, np.arange(len(kept)), -1))
+    return np.concatenate(([-1], latest[:-1]))
+
+
+def row_trials(reading: Reading, arcs: Arcs, random: np.random.Generator) -> RowTrials:
+    """All questions of `views_of` about these arcs, in one table."""
+    views, kept = views_of(reading), reading.kept
+    names = tuple(Key(name, view.direction, view.at) for view in views for name in arcs.names)
+    code, query, target, arc = _entries(reading, arcs, views)
+    asked = np.bincount(_distinct(code) // len(kept), minlength=len(names))
+    if reading.causal:
+        seen = target < query
+        code, query, target, arc = code[seen], query[seen], target[seen], arc[seen]
+    trial = np.cumsum(np.diff(code, prepend=code[:1]) > 0)
+    question = _distinct(code) // len(kept)
+    gold = Targets(trial, code // len(kept), query, target, arc)
+    controlled = np.repeat([view.direction in LABELLED for view in views], len(arcs.names))
+    held = gold.where(controlled[gold.question])
+    controls, paired = control_words(held, len(question), len(names), kept, reading.causal, random)
+    heads_asked = np.repeat([view.direction == "d2h" for view in views], len(arcs.names))[held.question]
+    return RowTrials(
+        keys=names,
+        asked=asked,
+        question=question,
+        chance=np.bincount(trial, 1 / _n_candidates(reading)[query], minlength=len(question)),
+        targets=Cells.at(trial, query, target),
+        points=points(query, target, reading.upos, kept),
+        paired=paired,
+        controls=controls,
+        shuffled=shuffled_targets(held, arcs, heads_asked, kept, reading.causal, random),
+    )
+
+
+def column_trials(reading: Reading, arcs: Arcs) -> RowTrials:
+    """One trial per dependent and label, in the dependent's column; a causal model's later words look at it."""
+    dependent, head, relation = arcs.dependent, arcs.head, arcs.relation
+    asked = np.bincount(relation, minlength=len(arcs.names))
+    n_queries = np.full(len(reading.kept), reading.kept.sum() - 1)
+    if reading.causal:
+        seen = dependent < head
+        dependent, head, relation = dependent[seen], head[seen], relation[seen]
+        n_queries = reading.kept.sum() - np.cumsum(reading.kept)
+    return RowTrials(
+        keys=tuple(Key(name, COLUMN) for name in arcs.names),
+        asked=asked,
+        question=relation,
+        chance=1 / n_queries[dependent],
+        targets=Cells.at(np.arange(len(dependent)), head, dependent),
+        points=points(dependent, head, reading.upos, reading.kept),
+        paired=np.zeros(len(dependent), dtype=bool),
+        level="column",
+    )
+
+
+def _entries(reading: Reading, arcs: Arcs, views: Sequence[View]) -> tuple[Int64[np.ndarray, " entry"], ...]:
+    """(code, query, target, arc) of every entry, sorted by code.
+
+    Entries of one trial share a code; divided by the number of words it is the question. A query of -1 is a word that is
+    predicted from nothing.
+    """
+    n_words, before = len(reading.kept), previous_word(reading.kept)
+    codes, queries, targets = [], [], []
+    for number, view in enumerate(views):
+        asking, target = (arcs.dependent, arcs.head) if view.direction == "d2h" else (arcs.head, arcs.dependent)
+        shared = arcs.head if view.direction == "h2d" else arcs.dependent
+        codes.append((number * len(arcs.names) + arcs.relation) * n_words + shared)
+        queries.append(before[asking] if view.at == "pred" and reading.masked is None else asking)
+        targets.append(target)
+    code, query, target = np.concatenate(codes), np.concatenate(queries), np.concatenate(targets)
+    order = code.argsort(kind="stable")
+    if reading.masked is not None:
+        order = order[query[order] == reading.masked]
+    return code[order], query[order], target[order], np.tile(arcs.arc, len(views))[order]
+
+
+def _distinct(code: Int64[np.ndarray, " entry"]) -> Int64[np.ndarray, " trial"]:
+    """Each code once, of sorted codes."""
+    return np.asarray(code[np.diff(code, prepend=-1) > 0])
+
+
+def _n_candidates(reading: Reading) -> Int64[np.ndarray, " word"]:
+    """How many words can win each word's row, as in `Reading.candidates`; of words that the model saw."""
+    kept = reading.kept
+    return np.asarray(np.cumsum(kept) - 1 if reading.causal else np.full(len(kept), kept.sum() - 1))
