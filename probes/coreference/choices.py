@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from probes.coreference.contests import Contest
-from probes.corpora.data import Choice
+from probes.corpora.data import Choice, Sentence
 from probes.tally import Key
 from probes.words import Reading
 
@@ -29,25 +29,19 @@ class Asked:
         query: words that ask.
         options: words of each option, in the order of the annotation.
         visible: every word of every option can be seen from the query.
+        nearest: index of the option that begins the fewest characters away from the query; the first of two as near.
     """
 
     choice: Choice
     query: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
     visible: bool
+    nearest: int
 
     @property
     def before(self) -> bool:
         """All options stand before the query."""
         return max(map(max, self.options)) < min(self.query)
-
-    @property
-    def nearest(self) -> int:
-        """Index of the option that is fewest words away from the query; the earlier one of two as near."""
-        return min(range(len(self.options)), key=lambda i: (self._distance(i), min(self.options[i])))
-
-    def _distance(self, option: int) -> int:
-        return min(abs(word - query) for word in self.options[option] for query in self.query)
 
 
 def choices_in(reading: Reading, name: str) -> Iterator[Asked]:
@@ -61,7 +55,12 @@ def choices_in(reading: Reading, name: str) -> Iterator[Asked]:
                 )
                 if query and all(options):
                     visible = all(reading.candidates[at, word] for at in query for words in options for word in words)
-                    yield Asked(choice, query, tuple(options), visible)
+                    yield Asked(choice, query, tuple(options), visible, _nearest(sentence, choice))
+
+
+def _nearest(sentence: Sentence, choice: Choice) -> int:
+    asks, *begins = (sentence.spans[words[0]][0] for words in (choice.query, *choice.options))
+    return min(range(len(begins)), key=lambda option: abs(begins[option] - asks))
 
 
 def word_choice(

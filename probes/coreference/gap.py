@@ -109,7 +109,7 @@ class GapResult:
         n: rows of each gender.
         least: threshold of each head.
         f1: of both genders together, masculine, feminine.
-        bias: feminine F1 over masculine F1.
+        bias: feminine F1 over masculine F1; NaN where that is 0.
         bias_ci: its 95 % interval.
     """
 
@@ -186,10 +186,21 @@ def gap_result(cells: Mapping[Key, Cell], split: Split, resampling: Resampling) 
             else each.resampled(resampling, confirm, chosen)
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        bias = f1["feminine"] / f1["masculine"]
-        bounds = interval(resampled["feminine"] / resampled["masculine"])
+        ratio = f1["feminine"] / f1["masculine"]
+        ratios = resampled["feminine"] / resampled["masculine"]
     rows = {gender: 0 if each is None else int(each.rows[confirm].sum()) for gender, each in counts.items()}
-    return GapResult(rows, np.array(GRID)[chosen], f1, bias, bounds)
+    bias = np.where(np.isfinite(ratio), ratio, np.nan)
+    return GapResult(rows, np.array(GRID)[chosen], f1, bias, _bounds(ratios))
+
+
+def _bounds(ratios: Float64[np.ndarray, "replicate head"]) -> Float64[np.ndarray, "2 head"]:
+    """The interval of each head, over the replicates in which its ratio exists."""
+    bounds = np.full((2, ratios.shape[1]), np.nan)
+    for head, values in enumerate(ratios.T):
+        defined = values[np.isfinite(values)]
+        if len(defined):
+            bounds[:, head] = interval(defined[:, None])[:, 0]
+    return bounds
 
 
 def _counts(cells: Mapping[Key, Cell], gender: str) -> _Counts | None:
