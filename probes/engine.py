@@ -152,7 +152,7 @@ def _walk(
     """One pass per kind of text; every family that reads this kind is fed from it."""
     n_heads = eyes.lens.anatomy.n_layers * eyes.lens.anatomy.n_heads
     tallies = {probe.name: Tally(len(split.confirm), n_heads, rule_names(probe)) for probe in probes}
-    kinds: list[Kind] = sorted({kind for probe in probes for kind in probe.reads})
+    kinds: list[Kind] = sorted({kind for probe in probes for kind in probe.reads} & {"sentence", "window"})
     total, done = corpus.n_sentences * len(kinds), 0
     pool, counts = Pool(), Counts()
     for passes, kind in enumerate(kinds, 1):

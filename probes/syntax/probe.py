@@ -19,9 +19,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from probes.conditions import Conditions, Margin
 from probes.corpora.data import Corpus, Sentence
 from probes.family import Pointer, Rule, Wording
 from probes.questions import OptionTrials, RowTrials
+from probes.sample import rank
+from probes.syntax.agreement import AGREEMENT, agreement_trials, contests
 from probes.syntax.relations import Arcs, relation_labels
 from probes.syntax.rules import RULES
 from probes.syntax.trials import COLUMN, LABELLED, column_trials, row_trials
@@ -32,6 +35,18 @@ from probes.words import Reading
 __all__ = ["SyntaxProbe"]
 
 DIRECTIONS = {"d2h": "dependent -> head", "h2d": "head -> dependent"}
+POSITIONS = ("word", "pred")
+MOST_VERBS = 2
+
+# Section "agreement" of docs/probes.md. One of two nouns is right by chance; that the better rule about parts of speech
+# ("the second noun to the left") is beaten as well makes the label strong.
+_AGREEMENT = Conditions(
+    margins=(Margin(("chance",), 0.10),),
+    low=0.60,
+    selectivity=None,
+    strong=Margin(("offset", "pos"), 0.10),
+    explicable=False,
+)
 
 
 @dataclass(frozen=True)
@@ -43,14 +58,14 @@ class SyntaxProbe:
 
     seed: int = 0
     name: ClassVar[str] = "syntax"
-    reads: ClassVar[tuple[Kind, ...]] = ("sentence",)
+    reads: ClassVar[tuple[Kind, ...]] = ("sentence", "masked")
     rules: ClassVar[tuple[Rule, ...]] = RULES
     contrast: ClassVar[bool] = True
     controlled: ClassVar[bool] = True
 
     def refusal(self, corpus: Corpus) -> str | None:
-        """Trees are needed."""
-        if corpus.n_trees:
+        """Trees are needed, or marked agreement."""
+        if corpus.n_trees or corpus.n_choices.get(AGREEMENT):
             return None
         return f"{corpus.name} has no dependency arcs (HEAD is '_' throughout)"
 
@@ -62,18 +77,37 @@ class SyntaxProbe:
             yield row_trials(reading, arcs, self._random(reading.key))
             if reading.masked is None:
                 yield column_trials(reading, arcs)
+        if (agreement := agreement_trials(reading, sentence)) is not None:
+            yield agreement
+
+    def masks(self, sentences: Sequence[Sentence]) -> Iterator[int]:
+        """The first two verbs that could agree with the wrong noun, and one word of the tree, by hash."""
+        (sentence,) = sentences
+        yield from [contest.query[0] for contest in contests(sentence) if len(contest.query) == 1][:MOST_VERBS]
+        words = [word for word, head in enumerate(sentence.heads) if head >= 0 and sentence.relations[word] != "punct"]
+        if words:
+            yield min(words, key=lambda word: rank(self.seed, sentence.text, str(word)))
 
     def _random(self, key: str) -> np.random.Generator:
         digest = hashlib.sha256(f"{self.seed}\0{key}".encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
     def asks(self, sentences: Sequence[Sentence]) -> set[Key]:
-        """Every relation of the sentences, in the directions that labels come from."""
+        """Every relation of the sentences, in the directions that labels come from, and agreement."""
         labels = {label for sentence in sentences for name in sentence.relations for label in relation_labels(name)}
-        return {Key(label, direction, at) for label in labels for direction in LABELLED for at in ("word", "pred")}
+        keys = {Key(label, direction, at) for label in labels for direction in LABELLED for at in POSITIONS}
+        if any(map(contests, sentences)):
+            keys |= {Key(AGREEMENT, None, at) for at in POSITIONS}
+        return keys
+
+    def conditions(self, key: Key) -> Conditions:
+        """Those of a syntactic label, except for agreement."""
+        return _AGREEMENT if key.relation == AGREEMENT else Conditions()
 
     def wording(self, key: Key) -> Wording | None:
         """Consistent with, not tracks: nearness by part of speech has not been ruled out."""
+        if key.relation == AGREEMENT:
+            return Wording(AGREEMENT, "looks from the verb's place at its subject") if key.at == "pred" else None
         if key.direction not in LABELLED:
             return None
         where = "" if key.at == "word" else ", where the word is predicted"
@@ -82,6 +116,8 @@ class SyntaxProbe:
     def pointer(self, key: Key, reading: Reading) -> Pointer | None:
         """The sentence's first scored trial of the question: the row that asks, and all of the row's right answers."""
         (sentence,) = reading.sentences
+        if key.relation == AGREEMENT:
+            return _agreement_pointer(key, reading, sentence)
         arcs = Arcs.of(sentence, reading.kept)
         if not arcs.names or key.direction == COLUMN:
             return None
@@ -96,3 +132,17 @@ class SyntaxProbe:
         return Pointer(
             first, tuple(targets.tolist()), tuple(np.flatnonzero(reading.candidates[first]).tolist()), "word"
         )
+
+
+def _agreement_pointer(key: Key, reading: Reading, sentence: Sentence) -> Pointer | None:
+    """The text's first contest: the verb's row, or that of the place where it is predicted."""
+    trials = agreement_trials(reading, sentence)
+    if trials is None or key not in trials.keys:
+        return None
+    mine = trials.question[trials.option_trial[trials.cells.of]] == trials.keys.index(key)
+    if not mine.any():
+        return None
+    of, query, word = trials.cells.of[mine], trials.cells.query[mine], trials.cells.key[mine]
+    first = (trials.option_trial[of] == trials.option_trial[of[0]]) & (query == query[0])
+    right = trials.right[of]
+    return Pointer(int(query[0]), tuple(word[first & right].tolist()), tuple(sorted(word[first].tolist())), "word")

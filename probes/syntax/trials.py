@@ -71,10 +71,11 @@ def row_trials(reading: Reading, arcs: Arcs, random: np.random.Generator) -> Row
     held = gold.where(controlled[gold.question])
     controls, paired = control_words(held, len(question), len(names), kept, reading.causal, random)
     heads_asked = np.repeat([view.direction == "d2h" for view in views], len(arcs.names))[held.question]
+    used = np.flatnonzero(asked)  # a masked text asks a few of the questions only
     return RowTrials(
-        keys=names,
-        asked=asked,
-        question=question,
+        keys=tuple(names[each] for each in used),
+        asked=asked[used],
+        question=np.searchsorted(used, question),
         chance=np.bincount(trial, 1 / _n_candidates(reading)[query], minlength=len(question)),
         targets=Cells.at(trial, query, target),
         points=points(query, target, reading.upos, kept),
@@ -108,8 +109,8 @@ def column_trials(reading: Reading, arcs: Arcs) -> RowTrials:
 def _entries(reading: Reading, arcs: Arcs, views: Sequence[View]) -> tuple[Int64[np.ndarray, " entry"], ...]:
     """(code, query, target, arc) of every entry, sorted by code.
 
-    Entries of one trial share a code; divided by the number of words it is the question. A query of -1 is a word that is
-    predicted from nothing.
+    Entries of one trial share a code; divided by the number of words it is the question. A query of -1 is a word that
+    is predicted from nothing.
     """
     n_words, before = len(reading.kept), previous_word(reading.kept)
     codes, queries, targets = [], [], []

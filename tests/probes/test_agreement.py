@@ -1,0 +1,178 @@
+"""Agreement: which verbs are asked about, where, and what a head that finds the subject scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from probe_arrays import pointing, seen, sentence, uniform
+
+from probes.corpora.data import Choice, Corpus, Document
+from probes.corpora.sources import open_corpus
+from probes.family import Judging, Masking, rule_names
+from probes.plain import observe
+from probes.syntax import SyntaxProbe
+from probes.syntax.agreement import contests
+from probes.tally import UNIT, Key, Tally
+
+PROBE = SyntaxProbe()
+WORD, PRED = Key("agreement"), Key("agreement", None, "pred")
+PLURAL, SINGULAR = "Number=Plur", "Number=Sing"
+FINITE = "Mood=Ind|Number=Plur|Person=3|Tense=Pres|VerbForm=Fin"
+#        0    1    2   3      4    5
+WORDS = "the keys to cabinet here rust"
+
+
+def keys_rust(**changed):
+    parts = {
+        "relations": "det nsubj case nmod advmod root",
+        "upos": "DET NOUN ADP NOUN ADV VERB",
+        "features": ["_", PLURAL, "_", SINGULAR, "_", FINITE],
+    } | changed
+    return sentence(WORDS, [2, 6, 4, 2, 6, 0], **parts)
+
+
+def tally_of(tree, attention, **how):
+    tally = Tally(1, len(attention), rule_names(PROBE))
+    observe(PROBE, tally, seen(tree, attention, **how))
+    return tally
+
+
+def test_a_verb_its_subject_and_the_noun_of_the_other_number_between_them():
+    (contest,) = contests(keys_rust())
+
+    assert contest == ((5,), ((1,), (3,)), (0,))
+
+
+@pytest.mark.parametrize(
+    ("word", "features"),
+    [
+        (3, PLURAL),  # the noun between has the same number
+        (1, SINGULAR),  # subject and verb differ
+        (5, FINITE.replace("Fin", "Part")),
+        (5, FINITE.replace("Pres", "Past")),  # `rusted` tells no number
+        (5, FINITE.replace("Person=3", "Person=1")),
+        (5, "VerbForm=Fin"),
+    ],
+)
+def test_verbs_that_are_not_asked_about(word, features):
+    tree = keys_rust()
+    changed = tuple(features if index == word else old for index, old in enumerate(tree.features))
+
+    assert contests(replace(tree, features=changed)) == []
+
+
+def test_the_first_auxiliary_agrees_and_was_tells_its_number():
+    were = "Mood=Ind|Number=Plur|Person=3|Tense=Past|VerbForm=Fin"
+    tree = sentence(
+        "keys of cabinets that shop were being old",
+        [8, 3, 1, 5, 3, 8, 8, 0],
+        "nsubj case nmod mark acl aux cop root",
+        upos="NOUN ADP NOUN SCONJ NOUN AUX AUX ADJ",
+        features=[PLURAL, "_", PLURAL, "_", SINGULAR, were, "VerbForm=Ger", "_"],
+    )
+
+    assert contests(tree) == [((5,), ((0,), (4,)), (0,))]
+
+
+def test_a_head_that_finds_the_subject_scores_one_and_one_that_takes_the_nearest_noun_zero():
+    subject, nearest = (pointing([0, 0, 0, 0, 0, target], 0.4) for target in (1, 3))
+
+    cell = tally_of(keys_rust(), np.concatenate([subject, nearest, uniform(6)])).cells[WORD]
+
+    assert (cell.hits[0] / UNIT).tolist() == [1, 0, 0.5]
+    assert cell.chance.tolist() == [UNIT // 2]
+    assert (cell.mass[0] / UNIT)[0] == pytest.approx(0.5)  # 0.4 and a sixth of the rest
+    assert (cell.rival_mass[0] / UNIT)[0] == pytest.approx(0.1)
+    rules = dict(zip(rule_names(PROBE), cell.rules[0] / UNIT, strict=True))
+    assert {name for name, hit in rules.items() if hit} == {"offset -4", "second NOUN left"}
+
+
+def test_a_causal_model_is_also_asked_at_the_word_before_the_verb():
+    """`here` (4) looks at the subject, the verb at the other noun."""
+    attention = np.tri(6)[None] * pointing([0, 0, 0, 0, 1, 3], 0.4)
+
+    tally = tally_of(keys_rust(), attention, causal=True)
+
+    assert (tally.cells[WORD].hits[0, 0], tally.cells[PRED].hits[0, 0]) == (0, UNIT)
+    rules = dict(zip(rule_names(PROBE), tally.cells[PRED].rules[0] / UNIT, strict=True))
+    assert {name for name, hit in rules.items() if hit} == {"offset -3", "second NOUN left"}
+
+
+def test_a_noun_right_before_the_verb_competes_at_its_own_place():
+    """In "keys to cabinet rust" the verb is predicted at the attractor itself."""
+    tree = sentence(
+        "keys to cabinet rust",
+        [4, 3, 1, 0],
+        "nsubj case nmod root",
+        upos="NOUN ADP NOUN VERB",
+        features=[PLURAL, "_", SINGULAR, FINITE],
+    )
+    at_subject, at_itself = (np.tri(4)[None] * pointing([0, 0, target, 0], 0.4) for target in (0, 2))
+
+    cell = tally_of(tree, np.concatenate([at_subject, at_itself]), causal=True).cells[PRED]
+
+    assert (cell.hits[0] / UNIT).tolist() == [1, 0]
+
+
+def test_a_masked_text_asks_about_its_mask_only():
+    verb = tally_of(keys_rust(), pointing([0, 0, 0, 0, 0, 1], 0.4), kind="masked", masked=5)
+    other = tally_of(keys_rust(), pointing([0, 0, 0, 0, 0, 1], 0.4), kind="masked", masked=3)
+
+    assert verb.cells[PRED].hits.tolist() == [[UNIT]]
+    assert PRED not in other.cells
+    assert {key.at for key in verb.cells} == {"pred"}
+
+
+def test_words_without_a_token_leave_the_contest_out():
+    attention = uniform(5)
+
+    tally = tally_of(keys_rust(), attention, word_of_token=[0, 1, 2, 4, 5])
+
+    assert WORD not in tally.cells
+
+
+def test_a_corpus_may_mark_the_choice_itself():
+    choice = Choice("agreement", (3,), ((0,), (2,)), (0,))
+    tree = replace(sentence("keys to cabinet rust"), choices=(choice,))
+    corpus = Corpus.of("pairs", (Document("d", (tree,)),))
+
+    tally = tally_of(tree, pointing([0, 0, 0, 0], 0.4))
+
+    assert PROBE.refusal(corpus) is None
+    assert tally.cells[WORD].hits.tolist() == [[UNIT]]
+
+
+def test_blimp_distractors_are_asked_about(shared_data):
+    corpus = open_corpus(shared_data("blimp/distractor_agreement_relational_noun.jsonl"))
+    sentences = [each for document in corpus.documents() for each in document.sentences]
+
+    asked = [contest for each in sentences for contest in contests(each)]
+
+    assert len(asked) == len(sentences) == 1000
+    assert all(subject < attractor < verb for (verb, *_), ((subject,), (attractor,)), _ in asked)
+
+
+def test_the_verb_of_a_contest_is_masked_and_one_word_by_hash():
+    masked = list(PROBE.masks([keys_rust()]))
+
+    assert isinstance(PROBE, Masking)
+    assert masked[0] == 5
+    assert len(masked) == 2
+    assert len({list(SyntaxProbe(seed=seed).masks([keys_rust()]))[1] for seed in range(20)}) > 2
+
+
+def test_only_the_prediction_position_gives_the_label_and_it_needs_more_than_chance():
+    assert isinstance(PROBE, Judging)
+    assert PROBE.wording(WORD) is None
+    assert PROBE.wording(PRED).label == "agreement"
+    conditions = PROBE.conditions(PRED)
+    assert (conditions.low, conditions.selectivity) == (0.6, None)
+    assert PROBE.conditions(Key("nsubj", "d2h")).selectivity == 0.15
+
+
+def test_the_pointer_shows_the_contest():
+    pointer = PROBE.pointer(WORD, seen(keys_rust(), uniform(6)))
+
+    assert (pointer.query, pointer.targets, pointer.candidates) == (5, (1,), (1, 3))
