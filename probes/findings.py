@@ -7,18 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
+from probes.baselines import RandomBest
+from probes.conditions import Need
 from probes.examples import Example
-from probes.family import Probe, rule_names
-from probes.labels import Judgement, adjusted, contrast_judgements, verdict
-from probes.positions import positional_judgements
-from probes.scores import Scores, Thresholds, score_cell
+from probes.family import Probe
+from probes.labels import Corrected, Judgement, adjusted, judgements, verdict
+from probes.positions import PatternFacts, positional_judgements
+from probes.scores import Scores, Setting, score_cell
+from probes.simple_rules import SimpleRules
 from probes.split import Split
 from probes.statistics import Resampling
 from probes.tally import Key, Tally
+from probes.thresholds import Thresholds, conditions_of
 
-__all__ = ["BestHead", "Findings", "Settings", "find"]
+__all__ = ["BestHead", "Findings", "Question", "Settings", "find"]
+
+Question = tuple[str, Key]
+"""A family's name and its question."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Findings:
     """
 
     scores: tuple[Scores, ...]
-    q: tuple[Float64[np.ndarray, " head"], ...]
+    q: tuple[Corrected, ...]
     judgements: tuple[Judgement, ...]
     best: tuple[BestHead, ...]
     examples: Mapping[tuple[str, Key, int], list[Example]] = field(default_factory=dict)
@@ -68,64 +75,111 @@ class Findings:
         """Labels that can have examples (a broad head has no target)."""
         return tuple(each for each in self.labels() if not math.isnan(each.target_mass))
 
+    @property
+    def n_cells(self) -> int:
+        """Questions times heads: everything that was looked at."""
+        return sum(len(each.tested) for each in self.scores)
 
-def find(probes: Sequence[Probe], tallies: Mapping[str, Tally], split: Split, settings: Settings) -> Findings:
-    """Score every cell, correct for everything tested, decide on labels."""
+    @property
+    def n_tested(self) -> int:
+        """Cells with a p-value: what q is corrected over."""
+        return sum(int((~np.isnan(each.label)).sum()) for each in self.q)
+
+
+def find(
+    probes: Sequence[Probe],
+    tallies: Mapping[str, Tally],
+    split: Split,
+    settings: Settings,
+    *,
+    random: Mapping[Question, RandomBest] | None = None,
+    layers: Int64[np.ndarray, " head"] | None = None,
+    facts: PatternFacts | None = None,
+) -> Findings:
+    """Score every cell, correct for everything tested, decide on labels.
+
+    Args:
+        probes: the families.
+        tallies: by family.
+        split: the halves.
+        settings: of the run.
+        random: what the best head of models with random weights does on each question; None where not measured.
+        layers: the layer of every head, for what the first one does; None where layers have no order.
+        facts: what is known about whole patterns and values; None where not measured.
+    """
     resampling = Resampling.draw(
         int(split.confirm.sum()),
         seed=settings.seed,
         bootstrap=settings.bootstrap,
         permutations=settings.permutations,
     )
+    setting = Setting(split, resampling, settings.thresholds, layers)
+    random = random or {}
     scores = [
         score_cell(
             probe.name,
             key,
             tallies[probe.name].cells[key],
-            rule_names(probe),
-            split,
-            resampling,
-            settings.thresholds,
-            contrast=probe.contrast,
-            controlled=probe.controlled,
+            probe.rules,
+            setting,
+            conditions_of(probe, key, settings.thresholds),
+            random.get((probe.name, key)),
+            labelled=probe.wording(key) is not None,
         )
         for probe in probes
         for key in tallies[probe.name]
     ]
     q = adjusted(scores)
+    judged = _judge(probes, scores, q, setting, facts)
     by_name = {probe.name: probe for probe in probes}
-    judgements: list[Judgement] = []
-    for each, corrected in zip(scores, q, strict=True):
-        if by_name[each.family].contrast:
-            judgements += contrast_judgements(by_name[each.family], each, corrected, settings.thresholds)
-    positional = {each.key: each for each in scores if each.family == "positional"}
-    judgements += positional_judgements(positional, split, resampling, settings.thresholds)
-    judgements = _broad_alone(judgements)
     best = [
-        _best(each, corrected, judgements, settings.thresholds, controlled=by_name[each.family].controlled)
-        for each, corrected in zip(scores, q, strict=True)
+        _best(by_name[each.family], each, one.label, judged, settings.thresholds)
+        for each, one in zip(scores, q, strict=True)
         if by_name[each.family].contrast
     ]
-    return Findings(tuple(scores), tuple(q), tuple(judgements), tuple(best))
+    return Findings(tuple(scores), tuple(q), tuple(judged), tuple(best))
 
 
-def _broad_alone(judgements: list[Judgement]) -> list[Judgement]:
+def _judge(
+    probes: Sequence[Probe],
+    scores: Sequence[Scores],
+    q: Sequence[Corrected],
+    setting: Setting,
+    facts: PatternFacts | None,
+) -> list[Judgement]:
+    """Labels and near misses of all families."""
+    by_name = {probe.name: probe for probe in probes}
+    known = {(each.family, each.key): each for each in scores}
+
+    def found(family: str, need: Need) -> Scores | None:
+        return known.get((need.family or family, need.key))
+
+    own = SimpleRules.of(scores, {probe.name: probe.rules for probe in probes if probe.rules})
+    judged: list[Judgement] = []
+    for each, corrected in zip(scores, q, strict=True):
+        judged += judgements(by_name[each.family], each, corrected, own, setting, found)
+    positional = {each.key: each for each in scores if each.family == "positional"}
+    return _broad_alone(judged + positional_judgements(positional, setting, facts))
+
+
+def _broad_alone(judged: list[Judgement]) -> list[Judgement]:
     """`broad` is said of a head only where nothing more specific is."""
-    others = {each.head for each in judgements if each.failed is None and each.wording.label != "broad"}
-    return [each for each in judgements if each.wording.label != "broad" or each.head not in others]
+    others = {each.head for each in judged if each.failed is None and each.wording.label != "broad"}
+    return [each for each in judged if each.wording.label != "broad" or each.head not in others]
 
 
 def _best(
+    probe: Probe,
     scores: Scores,
     q: Float64[np.ndarray, " head"],
-    judgements: Sequence[Judgement],
+    judged: Sequence[Judgement],
     thresholds: Thresholds,
-    *,
-    controlled: bool,
 ) -> BestHead:
     if not scores.n_select:
         return BestHead(scores, None, math.nan, math.nan, "insufficient data")
     head = int(np.argmax(scores.score_select))
-    labelled = any(each.scores is scores and each.head == head and each.failed is None for each in judgements)
+    label = next((each for each in judged if each.scores is scores and each.head == head and not each.failed), None)
+    controlled = scores.conditions is not None and scores.conditions.selectivity is not None
     selectivity = float(scores.selectivity[head]) if controlled else math.nan
-    return BestHead(scores, head, float(q[head]), selectivity, verdict(scores, head, labelled, thresholds))
+    said = verdict(scores, head, label, thresholds, reported=probe.wording(scores.key) is None)
+    return BestHead(scores, head, float(q[head]), selectivity, said)

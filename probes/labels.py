@@ -1,36 +1,69 @@
-"""The decision rule: which heads earn which label, which come near and miss what, and which label stands first.
+"""The label rule: which heads earn which label, which come near and miss what, and which label stands first.
 
-A head may have several labels or none; "unclassified" is a normal answer. A syntactic or coreference label needs, on
-CONFIRM: enough trials, a margin over the best rule without a model, an interval of that margin above 0, q <= .05 after
-Benjamini-Hochberg over everything tested, selectivity over matched controls, attention on the target that amounts to
-something, and that all of it holds in at least half of the bootstrap replicates.
+A head may have several labels or none; "unclassified" is a normal answer. What a label asks for is data
+(`probes.conditions`), of its family or the common row for relations: on CONFIRM a margin over the best baseline, a
+lower bound of that margin above 0, q <= .05 after Benjamini-Hochberg over everything tested, selectivity over matched
+controls, attention on the target that amounts to something, and that all of it holds in at least half of the bootstrap
+replicates. Three forms of a label follow:
+
+- plain ("consistent with"): all of that.
+- `-strong` ("tracks"): the nearest word by part of speech is beaten by the margin too.
+- `explained-by-position`, `explained-by-POS`: one simple rule that the head follows everywhere reproduces more than
+  80 % of its hits, and the label is not strong.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
 
+from probes.conditions import Conditions
+from probes.confidence import Find, confidence, reached
 from probes.family import Probe, Wording
-from probes.scores import Scores, Thresholds
+from probes.scores import Gap, Scores, Setting
+from probes.simple_rules import Explanation, SimpleRules
 from probes.statistics import benjamini_hochberg
+from probes.thresholds import Thresholds
 
-__all__ = ["Judgement", "adjusted", "contrast_judgements", "primary", "unsure", "verdict"]
+__all__ = ["Corrected", "Judgement", "Tier", "adjusted", "judgements", "primary", "unsure", "verdict"]
 
-SPECIFICITY = ("coreference", "syntax", "positional")
+Tier = Literal["plain", "strong", "explained"]
+
+SPECIFICITY = (
+    "induction",
+    "coreference",
+    "agreement",
+    "syntax",
+    "duplicate-token",
+    "entity",
+    "rare-word",
+    "positional",
+    "delimiter",
+    "first-token",
+    "broad",
+)
+"""From the most specific: labels and families, a label before its family; what is not named stands with syntax."""
 
 
 @dataclass(frozen=True)
 class Judgement:
     """One label on one head, or nearly one: `failed` then names the condition that it missed.
 
-    `head` counts heads layer by layer. Numbers that do not apply are NaN. `confidence` is the share of bootstrap
-    replicates in which all numeric conditions of the label hold together (margin, selectivity and target mass; for the
-    positional labels their lower limits), with the head, rule or offset that was chosen on SELECT held fixed.
+    Attributes:
+        head: counted layer by layer.
+        wording: of the label in its form.
+        score, ci, baseline, q, selectivity, target_mass: as printed; NaN where they do not apply.
+        confidence: see `probes.confidence`.
+        tier: the form of the label.
+        explanation: the simple rule of the head that explains most of its hits.
+        modifiers: what is said beside a label, such as `no-op`.
+        missing: baselines that should have been beaten and were not measured.
+        causal: what an intervention showed, as the document has it; never part of the confidence.
     """
 
     head: int
@@ -45,6 +78,11 @@ class Judgement:
     target_mass: float = math.nan
     confidence: float = math.nan
     failed: str | None = None
+    tier: Tier = "plain"
+    explanation: Explanation | None = None
+    modifiers: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    causal: Mapping[str, Any] | None = None
 
     @property
     def family(self) -> str:
@@ -52,66 +90,170 @@ class Judgement:
         return self.scores.family
 
 
-def adjusted(scores: Sequence[Scores]) -> list[Float64[np.ndarray, " head"]]:
-    """q-values per question and head, corrected over everything tested in all families; NaN where not tested."""
-    p = np.concatenate([each.p for each in scores]) if scores else np.zeros(0)
+@dataclass(frozen=True)
+class Corrected:
+    """One question's q-values per head; NaN where not tested.
+
+    Attributes:
+        label: of the tests that a label needs, corrected over all of these in all families.
+        strong: of the tests against what the `-strong` form must beat, corrected over all of those.
+    """
+
+    label: Float64[np.ndarray, " head"]
+    strong: Float64[np.ndarray, " head"]
+
+
+def adjusted(scores: Sequence[Scores]) -> list[Corrected]:
+    """q-values per question and head, corrected over everything tested in all families."""
+    labels = _corrected([each.p for each in scores])
+    strong = _corrected([each.p * np.nan if each.strong is None else np.fmax(each.p, each.strong.p) for each in scores])
+    return [Corrected(label, other) for label, other in zip(labels, strong, strict=True)]
+
+
+def _corrected(values: Sequence[Float64[np.ndarray, " head"]]) -> list[Float64[np.ndarray, " head"]]:
+    p = np.concatenate([*values, np.zeros(0)])
     q = np.full(len(p), np.nan)
     q[~np.isnan(p)] = benjamini_hochberg(p[~np.isnan(p)])
-    ends = np.cumsum([len(each.p) for each in scores])
-    return [np.asarray(part) for part in np.split(q, ends[:-1])] if scores else []
+    return np.split(q, np.cumsum([len(each) for each in values]))[:-1]
 
 
-def contrast_judgements(
-    probe: Probe, scores: Scores, q: Float64[np.ndarray, " head"], thresholds: Thresholds
+def judgements(
+    probe: Probe, scores: Scores, q: Corrected, own: SimpleRules, setting: Setting, find: Find
 ) -> Iterator[Judgement]:
-    """Labels and near misses of one question that is tested against rules without a model."""
-    wording = probe.wording(scores.key)
-    if wording is None:
+    """Labels and near misses of one question."""
+    wording, asked = probe.wording(scores.key), scores.conditions
+    if wording is None or asked is None or not scores.tested.any():
         return
-    for head in np.flatnonzero(scores.tested):
-        failed = _failed(scores, int(head), float(q[head]), thresholds, controlled=probe.controlled)
-        weak = scores.margin[head] >= thresholds.weak_margin and q[head] <= thresholds.q
-        if failed is None or weak:
-            yield Judgement(
-                head=int(head),
-                scores=scores,
-                wording=wording,
-                score=float(scores.score[head]),
-                ci=(float(scores.ci[0, head]), float(scores.ci[1, head])),
-                baseline=scores.baseline,
-                baseline_name=scores.baseline_name,
-                q=float(q[head]),
-                selectivity=float(scores.selectivity[head]) if probe.controlled else math.nan,
-                target_mass=float(scores.target_mass[head]),
-                confidence=float(scores.confidence[head]),
-                failed=failed,
-            )
+    sure = np.full(len(scores.tested), np.nan)
+    sure[scores.tested] = confidence(scores, scores.tested, setting, find)
+    for head in np.flatnonzero(scores.tested).tolist():
+        misses = list(_misses(scores, head, float(q.label[head]), float(sure[head]), setting.thresholds, find))
+        if misses and not _near(scores, head, float(q.label[head]), setting.thresholds):
+            continue
+        plain = _judgement(scores, head, wording, float(q.label[head]), float(sure[head]), misses)
+        yield plain if misses else _formed(plain, float(q.strong[head]), own, setting, find)
 
 
-def _failed(scores: Scores, head: int, q: float, thresholds: Thresholds, *, controlled: bool) -> str | None:
-    """The first condition that the head misses, with its figure; None where it meets all."""
-    values = (
-        ("margin", float(scores.margin[head]), thresholds.margin),
-        ("lower bound of the margin", float(scores.margin_low[head]), 0.0),
-        ("selectivity", float(scores.selectivity[head]) if controlled else math.inf, thresholds.selectivity),
-        ("target mass", float(scores.target_mass[head]), thresholds.target_mass),
-        ("confidence", float(scores.confidence[head]), thresholds.confidence),
+def _judgement(scores: Scores, head: int, wording: Wording, q: float, sure: float, misses: Sequence[str]) -> Judgement:
+    asked, baseline = scores.conditions, scores.headline(head)
+    assert asked is not None
+    low, high = scores.ci[:, head]
+    return Judgement(
+        head=head,
+        scores=scores,
+        wording=wording,
+        score=float(scores.score[head]),
+        ci=(float(low), float(high)),
+        baseline=float(scores.score_of(baseline.kind)[head]),
+        baseline_name=baseline.name,
+        q=q,
+        selectivity=float(scores.selectivity[head]) if asked.selectivity is not None else math.nan,
+        target_mass=float(scores.target_mass[head]),
+        confidence=sure,
+        failed=misses[0] if misses else None,
+        missing=tuple(kind for margin in asked.margins for kind in margin.over if kind in _unmeasured(scores)),
     )
-    if not q <= thresholds.q:
-        return f"q {q:.3f} > {thresholds.q}"
-    for name, value, least in values:
-        if math.isnan(value):
-            return f"{name} was not measurable"
-        if value < least or (least == 0 and value <= 0):
-            return f"{name} {_below(value, least)}"
-    return None
 
 
-def unsure(confidence: float, thresholds: Thresholds) -> str | None:
+def _unmeasured(scores: Scores) -> tuple[str, ...]:
+    """Baselines that a run may lack, of those that the label must beat."""
+    return tuple(kind for kind in ("random", "shuffled", "layer 0") if kind not in scores.baselines)
+
+
+def _formed(judgement: Judgement, q: float, own: SimpleRules, setting: Setting, find: Find) -> Judgement:
+    """An earned label in its form: strong, explained, or as it is."""
+    scores, head, limits = judgement.scores, judgement.head, setting.thresholds
+    assert scores.conditions is not None
+    explanation = own.explain(scores, head) if scores.conditions.explicable else None
+    judgement = replace(judgement, explanation=explanation)
+    if scores.strong is not None and _beats(scores.strong, head) and q <= limits.q:
+        one = np.arange(len(scores.tested)) == head
+        sure = float(confidence(scores, one, setting, find, strong=True)[0])
+        if sure >= limits.confidence:
+            return replace(judgement, wording=_tracked(judgement.wording), confidence=sure, tier="strong")
+    if explanation is not None and explanation.share > limits.explained:
+        text = (
+            f"{judgement.wording.text}, but its own rule {explanation.rule!r} "
+            f"gives {math.floor(100 * explanation.share)} % of these hits"
+        )
+        return replace(judgement, wording=Wording(f"explained-by-{explanation.by}", text), tier="explained")
+    return judgement
+
+
+def _beats(gap: Gap, head: int) -> bool:
+    return bool(reached(gap.confirm[head], gap.margin.by) and gap.low[head] > 0)
+
+
+def _tracked(wording: Wording) -> Wording:
+    text = wording.text.removeprefix("consistent with ")
+    return Wording(f"{wording.label}-strong", f"tracks {text}" if text != wording.text else text)
+
+
+def _near(scores: Scores, head: int, q: float, thresholds: Thresholds) -> bool:
+    """Worth showing as weak: significant with half a margin; where no test is asked for, the score itself reaches."""
+    asked = scores.conditions
+    assert asked is not None
+    if asked.significant:
+        return bool(scores.margin[head] >= thresholds.weak_margin and q <= thresholds.q)
+    reaches = [limit for limit in (asked.least, asked.low) if limit is not None]
+    margins = all(reached(gap.confirm[head], gap.margin.by) for gap in scores.gaps)
+    return margins and all(scores.score[head] >= limit for limit in reaches)
+
+
+def _misses(scores: Scores, head: int, q: float, sure: float, thresholds: Thresholds, find: Find) -> Iterator[str]:
+    """The conditions that the head misses, each with its figure."""
+    asked = scores.conditions
+    assert asked is not None
+    if asked.significant and not q <= thresholds.q:
+        yield "q was not measurable" if math.isnan(q) else f"q {q:.3f} > {thresholds.q}"
+    for index, gap in enumerate(scores.gaps):
+        name = "margin" if index == 0 else f"margin over {', '.join(gap.margin.over)}"
+        yield from _short(name, gap.confirm[head], gap.margin.by, above=gap.margin.by == 0)
+        yield from _short(f"lower bound of the {name}", gap.low[head], 0.0, above=True)
+    yield from _score_misses(scores, head, asked)
+    if asked.selectivity is not None:
+        yield from _short("selectivity", scores.selectivity[head], asked.selectivity)
+    if asked.target_mass is not None:
+        yield from _short("target mass", scores.target_mass[head], asked.target_mass)
+    for need in asked.needs:
+        other = find(scores.family, need)
+        if other is None or min(other.n_select, other.n_confirm) < thresholds.fewest:
+            yield f"{need.key} was not measured"
+            continue
+        by_mass = need.value == "mass"
+        if need.least is not None:
+            values = other.target_mass if by_mass else other.hits_confirm / other.n_confirm
+            yield from _short(str(need.key), values[head], need.least)
+        if need.low is not None:
+            bounds = other.mass_ci if by_mass else other.hits_ci
+            yield from _short(f"lower bound of {need.key}", bounds[0, head], need.low, above=True)
+    yield from _short("confidence", sure, thresholds.confidence)
+
+
+def _score_misses(scores: Scores, head: int, asked: Conditions) -> Iterator[str]:
+    """Conditions on the score itself."""
+    if asked.least is not None:
+        yield from _short("score", scores.score[head], asked.least)
+    if asked.low is not None:
+        yield from _short("lower bound of the score", scores.ci[0, head], asked.low, above=True)
+    if asked.times_chance is not None:
+        chance = scores.chance if asked.value == "hits" else scores.mass_chance
+        name = f"score, for {asked.times_chance:g} times chance"
+        yield from _short(name, scores.score[head], asked.times_chance * chance, above=True)
+
+
+def _short(name: str, value: float, least: float, *, above: bool = False) -> Iterator[str]:
+    """What is wrong with a value that should be at least (or above) a limit; nothing where it is."""
+    number = float(value)
+    if math.isnan(number):
+        yield f"{name} was not measurable"
+    elif number < least or (above and number <= least):
+        yield f"{name} {_below(number, float(least))}"
+
+
+def unsure(value: float, thresholds: Thresholds) -> str | None:
     """What a label misses whose conditions hold together in too few bootstrap replicates; None where they do not."""
-    if confidence >= thresholds.confidence:
-        return None
-    return f"confidence {_below(confidence, thresholds.confidence)}"
+    return next(_short("confidence", value, thresholds.confidence), None)
 
 
 def _below(value: float, least: float) -> str:
@@ -123,33 +265,51 @@ def _below(value: float, least: float) -> str:
 
 
 def primary(judgements: Sequence[Judgement]) -> Judgement | None:
-    """The label that colours the head: highest confidence, then the more specific family, then the higher score."""
+    """The label that colours the head: the surest, then the most specific, then the one with the higher score.
 
-    def rank(judgement: Judgement) -> tuple[float, int, int, float]:
-        family = judgement.family
-        specific = SPECIFICITY.index(family) if family in SPECIFICITY else 0
-        is_place = judgement.scores.key.relation.startswith("offset")
-        return (-judgement.confidence, specific, 0 if is_place else 1, -judgement.score)
+    A label that a simple rule of the head explains stands behind every other.
+    """
+
+    def rank(judgement: Judgement) -> tuple[bool, float, int, bool, float]:
+        names = (judgement.wording.label, judgement.family, "syntax")
+        specific = next(SPECIFICITY.index(name) for name in names if name in SPECIFICITY)
+        return (
+            judgement.tier == "explained",
+            -judgement.confidence,
+            specific,
+            judgement.tier != "strong",
+            -judgement.score,
+        )
 
     return min(judgements, key=rank, default=None)
 
 
-def verdict(scores: Scores, head: int, labelled: bool, thresholds: Thresholds) -> str:
+def verdict(
+    scores: Scores, head: int, label: Judgement | None, thresholds: Thresholds, *, reported: bool = False
+) -> str:
     """What can be said about the best head of a relation, in a word or two.
 
-    "syntactic" or "coreference": it earned the label. "insufficient data": too few trials in a half. "below baseline":
-    a rule without a model does better. "positional-equivalent" (where the rules are offsets) or "baseline-equivalent":
-    it does not beat the rule by the margin, or does so at any word with the same offset too. "weak": it misses another
-    condition, or the relation earns no label.
+    The form of the label that it earned: "syntactic" or "syntactic-strong" for a relation, the family's name (with
+    `-strong`) elsewhere, "explained-by-position" or "explained-by-POS". Without one "insufficient data": too few trials
+    in a half. "below baseline": a rule without a model does better. "positional-equivalent" (where the rules are
+    offsets) or "baseline-equivalent": it does not beat the rule by the margin, or does so at any word with the same
+    offset too. "weak": it misses another condition. "above baseline": it beats the rule, on a question that is only
+    `reported` and gives no label.
     """
     if min(scores.n_select, scores.n_confirm) < thresholds.fewest:
         return "insufficient data"
-    if labelled:
-        return "syntactic" if scores.family == "syntax" else scores.family
+    if label is not None:
+        if label.tier == "explained":
+            return label.wording.label
+        name = "syntactic" if scores.family == "syntax" else scores.family
+        return f"{name}-strong" if label.tier == "strong" else name
+    asked = scores.conditions
     margin = float(scores.margin[head])
     if margin < 0:
         return "below baseline"
-    unselective = scores.control_n > 0 and float(scores.selectivity[head]) < thresholds.selectivity
-    if margin >= thresholds.margin and not unselective:
-        return "weak"
+    least = asked.margins[0].by if asked is not None and asked.margins else thresholds.margin
+    selective = asked.selectivity if asked is not None else None
+    unselective = selective is not None and float(scores.selectivity[head]) < selective
+    if margin >= least and not unselective:
+        return "above baseline" if reported else "weak"
     return "positional-equivalent" if scores.family == "syntax" else "baseline-equivalent"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -14,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from attnlens.errors import ResultsError
 from attnlens.files import check_writable, whole_file
-from attnlens.heads import Head
 from attnlens.models.anatomy import Anatomy
 from probes.corpora.data import Corpus
-from probes.examples import Example
+from probes.document import baselines_scope, head_part, relation_part, resampled, tokenizer_part
 from probes.family import Probe
-from probes.findings import BestHead, Findings, Settings
-from probes.labels import Judgement, primary
-from probes.positions import METRICS
+from probes.findings import Findings, Settings
+from probes.random_models import UNMEASURED, RandomPass
 from probes.split import RULE, Split
 from probes.table import cells_frame
 
@@ -34,10 +31,6 @@ SCHEMA = "attnlens.heads/1"
 CAVEAT = "Attention is evidence of information movement, not explanation."
 FILES = ("heads.json", "cells.parquet")
 SPECIALS = "special tokens are never queries and never win an argmax; their attention is not shared out"
-BASELINES_APPLIED = (
-    "b0 chance and b1 the best fixed offset (syntax), or the nearest, same-word and compatible mention (coreference); "
-    "nearest by part of speech (b2) and random weights (b3) were not applied, so a label says 'consistent with'"
-)
 
 
 @dataclass(frozen=True)
@@ -117,13 +110,17 @@ def make_report(
     bos: bool | None,
     n_skipped: int,
     n_dropped: int,
+    tokenizer: Any = None,
+    random: RandomPass = UNMEASURED,
 ) -> HeadReport:
     """Put the findings into the shape of `heads.json`.
+
+    `random` is the pass over models with random weights that `findings` were made with.
 
     Raises:
         ResultsError: the document breaks its own schema (a bug, or a plug-in's label without a name).
     """
-    heads = [_head(head, index, findings) for index, head in enumerate(anatomy.heads())]
+    heads = [head_part(head, index, findings) for index, head in enumerate(anatomy.heads())]
     n_labelled = sum(bool(head["labels"]) for head in heads)
     document = {
         "schema": SCHEMA,
@@ -145,6 +142,7 @@ def make_report(
             "families": [probe.name for probe in probes],
             "left_out": dict(left_out),
             "unit": split.unit,
+            "resampled": resampled(split),
             "split": {"rule": RULE, "select": split.n_select, "confirm": split.n_confirm, "sha256": split.sha256},
             "specials": SPECIALS,
             "aggregation": {"from": aggregation, "to": "sum"},
@@ -152,109 +150,22 @@ def make_report(
             "seed": settings.seed,
             "bootstrap": settings.bootstrap,
             "permutations": settings.permutations,
-            "n_cells": sum(len(each.p) for each in findings.scores),
-            "n_tested": sum(int(each.tested.sum()) for each in findings.scores),
+            "n_cells": findings.n_cells,
+            "n_tested": findings.n_tested,
             "n_heads": len(heads),
             "n_labelled": n_labelled,
             "unclassified_share": 1 - n_labelled / len(heads),
             "thresholds": asdict(settings.thresholds),
-            "baselines": BASELINES_APPLIED,
+            **baselines_scope(findings, random),
+            "tokenizer": tokenizer_part(tokenizer),
             "caveat": CAVEAT,
         },
         "versions": _versions(),
         "heads": heads,
-        "relations": [_relation(best, anatomy) for best in findings.best],
+        "relations": [relation_part(best, anatomy) for best in findings.best],
     }
     _validate(document)
     return HeadReport(document, cells_frame(anatomy, findings))
-
-
-def _head(head: Head, index: int, findings: Findings) -> dict[str, Any]:
-    own = [each for each in findings.judgements if each.head == index]
-    earned = [each for each in own if each.failed is None]
-    first = primary(earned)
-    ordered = sorted(earned, key=lambda each: each is not first)
-    return {
-        "head": str(head),
-        "layer": head.layer,
-        "index": head.head,
-        "primary": None if first is None else first.wording.label,
-        "labels": [_label(each, findings) for each in ordered],
-        "weak": [_label(each, findings) | {"failed": each.failed} for each in own if each.failed is not None],
-        "metrics": _metrics(index, findings),
-    }
-
-
-def _label(judgement: Judgement, findings: Findings) -> dict[str, Any]:
-    scores = judgement.scores
-    examples = findings.examples.get((judgement.family, scores.key, judgement.head), [])
-    return {
-        "label": judgement.wording.label,
-        "family": judgement.family,
-        "relation": scores.key.relation,
-        "direction": scores.key.direction,
-        "text": judgement.wording.text,
-        "score": _number(judgement.score),
-        "ci": _pair(judgement.ci),
-        "baseline": _number(judgement.baseline),
-        "baseline_name": judgement.baseline_name,
-        "n": scores.n_confirm,
-        "q": _number(judgement.q),
-        "selectivity": _number(judgement.selectivity),
-        "target_mass": _number(judgement.target_mass),
-        "confidence": _number(judgement.confidence),
-        "reach": _number(scores.reach),
-        "examples": [_example(example) for example in examples],
-    }
-
-
-def _example(example: Example) -> dict[str, Any]:
-    return asdict(example) | {"tokens": list(example.tokens), "weight": _number(example.weight)}
-
-
-def _metrics(index: int, findings: Findings) -> dict[str, float | None]:
-    scores = {each.key: each for each in findings.scores if each.family == "positional"}
-    found: dict[str, float | None] = {}
-    for name, (key, value) in METRICS.items():
-        each = scores.get(key)
-        values = None if each is None else each.target_mass if value == "mass" else each.score
-        found[name] = None if values is None else _number(float(values[index]))
-    return found
-
-
-def _relation(best: BestHead, anatomy: Anatomy) -> dict[str, Any]:
-    scores, head = best.scores, best.head
-    missing = head is None
-    at = 0 if head is None else head
-    low, high = scores.ci[:, at]
-    return {
-        "family": scores.family,
-        "relation": scores.key.relation,
-        "direction": scores.key.direction,
-        "best_head": None if head is None else str(anatomy.heads()[head]),
-        "select_score": None if missing else _number(scores.score_select[at]),
-        "score": None if missing else _number(scores.score[at]),
-        "ci": None if missing else _pair((low, high)),
-        "n": scores.n_confirm,
-        "reach": _number(scores.reach),
-        "chance": _number(scores.chance),
-        "baseline": _number(scores.baseline),
-        "baseline_name": scores.baseline_name,
-        "selectivity": _number(best.selectivity),
-        "target_mass": None if missing else _number(scores.target_mass[at]),
-        "q": _number(best.q),
-        "verdict": best.verdict,
-    }
-
-
-def _number(value: float | None) -> float | None:
-    """A JSON number with six digits, or null where nothing was measured."""
-    return None if value is None or math.isnan(value) else float(f"{float(value):.6g}")
-
-
-def _pair(values: tuple[float, float]) -> list[float | None] | None:
-    low, high = values
-    return None if math.isnan(low) else [_number(low), _number(high)]
 
 
 def _versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Intervals and tests over clusters: percentile bootstrap, paired sign flips, Benjamini-Hochberg.
+"""Intervals and tests: percentile bootstrap over clusters, paired sign flips, mid-p McNemar, Benjamini-Hochberg.
 
 The unit of resampling is a cluster (document or sentence), since words of one document are not independent.
 All functions take sums per cluster, so that a ratio of sums is resampled as a ratio of sums.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-__all__ = ["Resampling", "benjamini_hochberg", "interval", "replicates", "sign_flip"]
+__all__ = ["Resampling", "benjamini_hochberg", "interval", "mcnemar", "replicates", "sign_flip"]
 
 EXACT_UP_TO = 13  # clusters: 2 ** 13 sign patterns are fewer than the 9,999 random ones
 
@@ -80,6 +80,24 @@ def sign_flip(resampling: Resampling, differences: Float64[np.ndarray, "cluster 
     as_large = (resampling.signs @ differences >= observed).sum(axis=0)
     n = len(resampling.signs)
     return np.asarray(as_large / n if resampling.exact else (1 + as_large) / (1 + n))
+
+
+def mcnemar(
+    only_head: Float64[np.ndarray, " head"], only_rule: Float64[np.ndarray, " head"]
+) -> Float64[np.ndarray, " head"]:
+    """One-sided mid-p value per head that it is right where the rule is wrong this much oftener than the reverse.
+
+    Under the null each of the n trials on which only one of them is right falls to either with probability 1/2:
+    P(X > k) + P(X = k) / 2 for X ~ Binomial(n, 1/2), with k those of the head. A tie that is split makes fractions;
+    the head's side is rounded down and the rule's up, which can only raise p. Trials count as independent here; the
+    test over clusters stands beside it, and the larger p of the two is used.
+
+    Source: Fagerland, Lydersen and Laake 2013, doi:10.1186/1471-2288-13-91 (mid-p McNemar test).
+    """
+    from scipy.stats import binom
+
+    k, other = np.floor(only_head), np.ceil(only_rule)
+    return np.asarray(binom.sf(k, k + other, 0.5) + binom.pmf(k, k + other, 0.5) / 2)
 
 
 def benjamini_hochberg(p: Float64[np.ndarray, " test"]) -> Float64[np.ndarray, " test"]:

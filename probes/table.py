@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnlens.models.anatomy import Anatomy
+from probes.baselines import KINDS
 from probes.findings import Findings
+from probes.labels import Corrected
 from probes.scores import Scores
 
 if TYPE_CHECKING:
@@ -34,29 +37,39 @@ def cells_frame(anatomy: Anatomy, findings: Findings) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _columns(scores: Scores, places: dict[str, Any], q: np.ndarray) -> dict[str, Any]:
+def _columns(scores: Scores, places: dict[str, Any], q: Corrected) -> dict[str, Any]:
     import pandas as pd
 
     n_heads = len(places["head"])
+    headlines = [scores.headline(head) for head in range(n_heads)]
+    shown = [each.kind for each in headlines]
     return {
         "family": scores.family,
         "relation": scores.key.relation,
         "direction": pd.array([scores.key.direction] * n_heads, dtype="string"),
+        "at": scores.key.at,
         **places,
+        "value": scores.value,
         "n_select": scores.n_select,
         "hits_select": scores.hits_select,
+        "mass_select": scores.mass_select,
         "n_confirm": scores.n_confirm,
         "hits_confirm": scores.hits_confirm,
+        "mass_confirm": scores.mass_confirm,
         "score_select": scores.score_select,
         "score_confirm": scores.score,
+        "selection_gap": scores.selection_gap,
         "ci_low": scores.ci[0],
         "ci_high": scores.ci[1],
         "chance": scores.chance,
-        "baseline_name": scores.baseline_name,
-        "baseline_hits_select": scores.baseline_hits_select,
-        "baseline_hits_confirm": scores.baseline_hits_confirm,
-        "baseline_score_select": scores.baseline_select,
-        "baseline_score_confirm": scores.baseline,
+        "baseline_name": [each.name for each in headlines],
+        "baseline_hits_select": _of(scores, shown, select=True) * scores.n_select,
+        "baseline_hits_confirm": _of(scores, shown) * scores.n_confirm,
+        "baseline_score_select": _of(scores, shown, select=True),
+        "baseline_score_confirm": _of(scores, shown),
+        **_baselines(scores),
+        "margin": scores.margin,
+        "margin_low": scores.gaps[0].low if scores.gaps else np.nan,
         "control_n_confirm": scores.control_n,
         "control_hits_confirm": scores.control_hits,
         "control_score": scores.control,
@@ -64,7 +77,31 @@ def _columns(scores: Scores, places: dict[str, Any], q: np.ndarray) -> dict[str,
         "selectivity": scores.selectivity,
         "target_mass": scores.target_mass,
         "p": scores.p,
-        "q": q,
+        "q": q.label,
+        "q_strong": q.strong,
         "tested": scores.tested,
         "label": None,
     }
+
+
+def _of(scores: Scores, kinds: Sequence[str], *, select: bool = False) -> np.ndarray:
+    """Per head the score of the baseline named for it."""
+    by_kind = {kind: scores.score_of(kind, select=select) for kind in set(kinds)}
+    return np.array([by_kind[kind][head] for head, kind in enumerate(kinds)])
+
+
+def _baselines(scores: Scores) -> dict[str, Any]:
+    """Every kind of baseline: its name where there was a choice, and its score on both halves."""
+    import pandas as pd
+
+    found: dict[str, Any] = {}
+    for kind, number in KINDS.items():
+        column = f"{number}_{kind.replace(' ', '_')}"
+        baseline = scores.baselines.get(kind)
+        if kind in ("offset", "other", "pos"):
+            found[f"{column}_name"] = pd.array(
+                [None if baseline is None else baseline.name] * len(scores.tested), dtype="string"
+            )
+        found[f"{column}_select"] = scores.score_of(kind, select=True)
+        found[f"{column}_confirm"] = scores.score_of(kind)
+    return found | {"b3_random_n": 0 if scores.random is None else scores.random.n}

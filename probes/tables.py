@@ -84,7 +84,7 @@ def _relations(rows: list[Mapping[str, Any]], width: int) -> Table:
     for row in rows:
         table.add_row(
             printable(row["relation"]),
-            DIRECTIONS[row["direction"]],
+            DIRECTIONS.get(row["direction"], row["direction"]),
             row["best_head"] or "–",
             number(row["score"]),
             _interval(row["ci"]),
@@ -103,7 +103,7 @@ def plain_table(width: int) -> Table:
 
 
 def _named(name: str, direction: str | None) -> str:
-    return " ".join(filter(None, (printable(name), DIRECTIONS[direction])))
+    return " ".join(filter(None, (printable(name), DIRECTIONS.get(direction, direction))))
 
 
 def _interval(ci: list[float | None] | None) -> str:

@@ -15,11 +15,12 @@ from probes.findings import Settings, find
 from probes.labels import Judgement, adjusted, primary
 from probes.plain import observe
 from probes.positional import PositionalProbe, offset_key
-from probes.scores import Thresholds, score_cell
+from probes.scores import Setting, score_cell
 from probes.split import split_corpus
 from probes.statistics import Resampling
 from probes.syntax import SyntaxProbe
 from probes.tally import UNIT, Cell, Key, Tally
+from probes.thresholds import Thresholds, conditions_of
 
 N_DOCUMENTS = 40
 SPLIT = split_corpus(Corpus.of("c", documents_of([sentence("a", [0], "root")] * N_DOCUMENTS)))
@@ -138,8 +139,10 @@ def test_the_baseline_is_chosen_on_the_select_half_and_scored_on_the_other():
 
     (scores,) = judged(tally).scores
 
-    assert scores.baseline_name == SYNTAX.rules[0].name
-    assert (scores.baseline_select, scores.baseline) == (pytest.approx(0.6), pytest.approx(0.1))
+    headline = scores.headline(0)
+    assert (headline.kind, headline.name) == ("offset", SYNTAX.rules[0].name)
+    assert scores.score_of("offset", select=True)[0] == pytest.approx(0.6)
+    assert scores.score_of("offset")[0] == pytest.approx(0.1)
 
 
 def random_corpus(n_sentences, seed=0):
@@ -196,11 +199,11 @@ def test_permuting_heads_permutes_labels():
     three = [
         syntax_tally(score, control=control).cells[NSUBJ] for score, control in ((0.8, 0.2), (0.5, 0.1), (0.7, 0.7))
     ]
-    per_head = ("hits", "mass", "control_hits", "paired_hits")
-    joined = {name: np.hstack([getattr(cell, name) for cell in three]) for name in per_head}
+    per_head = ("hits", "mass", "control_hits", "paired_hits", "rule_hits")
+    joined = {name: np.concatenate([getattr(cell, name) for cell in three], axis=-1) for name in per_head}
     tally.cells[NSUBJ] = replace(three[0], **joined)
     permuted = Tally(N_DOCUMENTS, 3, rule_names(SYNTAX))
-    permuted.cells[NSUBJ] = replace(three[0], **{name: sums[:, order] for name, sums in joined.items()})
+    permuted.cells[NSUBJ] = replace(three[0], **{name: sums[..., order] for name, sums in joined.items()})
 
     straight, moved = judged(tally).judgements, judged(permuted).judgements
 
@@ -213,16 +216,19 @@ def test_permuting_heads_permutes_labels():
 def test_q_values_are_corrected_over_all_families_together():
     resampling = Resampling.draw(int(SPLIT.confirm.sum()))
     cell = syntax_tally(0.8).cells[NSUBJ]
-    args = (cell, rule_names(SYNTAX), SPLIT, resampling, Thresholds())
-    one = score_cell("syntax", NSUBJ, *args, contrast=True, controlled=True)
-    two = replace(one, family="other", p=np.array([0.04]))
-    untested = replace(one, p=np.array([math.nan]))
+    conditions = conditions_of(SYNTAX, NSUBJ, Thresholds())
+    one = score_cell("syntax", NSUBJ, cell, SYNTAX.rules, Setting(SPLIT, resampling), conditions)
+
+    def with_p(p):
+        return replace(one, family="other", gaps=tuple(replace(gap, p=np.array([p])) for gap in one.gaps))
+
+    two, untested = with_p(0.04), with_p(math.nan)
 
     q = adjusted([one, untested, two])
 
-    assert q[0][0] == pytest.approx(2 * one.p[0])
-    assert math.isnan(q[1][0])
-    assert q[2][0] == pytest.approx(0.04)
+    assert q[0].label[0] == pytest.approx(2 * one.p[0])
+    assert math.isnan(q[1].label[0])
+    assert q[2].label[0] == pytest.approx(0.04)
 
 
 def test_the_first_label_is_the_surest_then_the_most_specific():
@@ -230,14 +236,14 @@ def test_the_first_label_is_the_surest_then_the_most_specific():
     positional = replace(scores, family="positional", key=offset_key(-1))
     sink = replace(scores, family="positional", key=Key("first-token"))
 
-    def label(family_scores, confidence):
-        return Judgement(0, family_scores, Wording("x", "x"), 0.9, (0.8, 1.0), 0.1, "rule", confidence=confidence)
+    def label(family_scores, confidence, name="x"):
+        return Judgement(0, family_scores, Wording(name, name), 0.9, (0.8, 1.0), 0.1, "rule", confidence=confidence)
 
     surer, specific, place, column = (
         label(positional, 1.0),
         label(scores, 0.9),
         label(positional, 0.9),
-        label(sink, 0.9),
+        label(sink, 0.9, "first-token"),
     )
 
     assert primary([specific, surer]) is surer

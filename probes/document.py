@@ -1,0 +1,195 @@
+"""The parts of `heads.json`: plain mappings from findings, without a model and without a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from attnlens.heads import Head
+from attnlens.models.anatomy import Anatomy
+from probes.baselines import KINDS
+from probes.confidence import grade
+from probes.examples import Example
+from probes.findings import BestHead, Findings
+from probes.labels import Judgement, primary
+from probes.positions import METRICS
+from probes.random_models import RandomPass
+from probes.scores import Scores
+from probes.split import FEWEST_DOCUMENTS, Split
+
+__all__ = ["baselines_scope", "head_part", "number", "relation_part", "resampled", "tokenizer_part"]
+
+WHAT = {
+    "chance": "chance",
+    "offset": "the best fixed offset",
+    "other": "the family's own rules",
+    "pos": "the nearest word by part of speech",
+    "random": "the best head of models with random weights",
+    "layer 0": "the best head of the first layer",
+    "shuffled": "gold shuffled within the sentence",
+}
+
+
+def head_part(head: Head, index: int, findings: Findings) -> dict[str, Any]:
+    """One head: its labels with the one it is coloured by first, near misses and descriptive means."""
+    own = [each for each in findings.judgements if each.head == index]
+    earned = [each for each in own if each.failed is None]
+    first = primary(earned)
+    ordered = sorted(earned, key=lambda each: each is not first)
+    return {
+        "head": str(head),
+        "layer": head.layer,
+        "index": head.head,
+        "primary": None if first is None else first.wording.label,
+        "labels": [_label(each, findings) for each in ordered],
+        "weak": [_label(each, findings) | {"failed": each.failed} for each in own if each.failed is not None],
+        "metrics": _metrics(index, findings),
+    }
+
+
+def _label(judgement: Judgement, findings: Findings) -> dict[str, Any]:
+    scores, head = judgement.scores, judgement.head
+    examples = findings.examples.get((judgement.family, scores.key, head), [])
+    explanation = judgement.explanation
+    return {
+        "label": judgement.wording.label,
+        "family": judgement.family,
+        "relation": scores.key.relation,
+        "direction": scores.key.direction,
+        "at": scores.key.at,
+        "tier": judgement.tier,
+        "text": judgement.wording.text,
+        "score": number(judgement.score),
+        "ci": _pair(judgement.ci),
+        "selection_gap": number(float(scores.selection_gap[head])),
+        "baseline": number(judgement.baseline),
+        "baseline_name": judgement.baseline_name,
+        "baselines": list(_baselines(scores, head)) if scores.conditions is not None else [],
+        "not_measured": [WHAT[kind] for kind in judgement.missing],
+        "n": scores.n_confirm,
+        "q": number(judgement.q),
+        "selectivity": number(judgement.selectivity),
+        "target_mass": number(judgement.target_mass),
+        "explained": None if explanation is None else asdict(explanation) | {"share": number(explanation.share)},
+        "confidence": number(judgement.confidence),
+        "grade": None if judgement.failed is not None else grade(judgement.confidence),
+        "modifiers": list(judgement.modifiers),
+        "causal": None if judgement.causal is None else dict(judgement.causal),
+        "reach": number(scores.reach),
+        "examples": [_example(example) for example in examples],
+    }
+
+
+def _baselines(scores: Scores, head: int) -> Iterator[dict[str, Any]]:
+    """Everything that was measured beside a head's score, on both halves."""
+    for kind, baseline in scores.baselines.items():
+        yield {
+            "id": KINDS.get(kind, "b1"),
+            "name": baseline.name,
+            "select": number(float(scores.score_of(kind, select=True)[head])),
+            "score": number(float(scores.score_of(kind)[head])),
+        } | ({"n": scores.random.n} if kind == "random" and scores.random is not None else {})
+
+
+def _example(example: Example) -> dict[str, Any]:
+    return asdict(example) | {"tokens": list(example.tokens), "weight": number(example.weight)}
+
+
+def _metrics(index: int, findings: Findings) -> dict[str, float | None]:
+    scores = {each.key: each for each in findings.scores if each.family == "positional"}
+    found: dict[str, float | None] = {}
+    for name, (key, value) in METRICS.items():
+        each = scores.get(key)
+        values = None if each is None else each.target_mass if value == "mass" else each.score
+        found[name] = None if values is None else number(float(values[index]))
+    return found
+
+
+def relation_part(best: BestHead, anatomy: Anatomy) -> dict[str, Any]:
+    """One question with the head that is best on SELECT."""
+    scores, head = best.scores, best.head
+    missing = head is None
+    at = 0 if head is None else head
+    headline = scores.headline(at)
+    low, high = scores.ci[:, at]
+    return {
+        "family": scores.family,
+        "relation": scores.key.relation,
+        "direction": scores.key.direction,
+        "at": scores.key.at,
+        "best_head": None if head is None else str(anatomy.heads()[head]),
+        "select_score": None if missing else number(scores.score_select[at]),
+        "score": None if missing else number(scores.score[at]),
+        "ci": None if missing else _pair((low, high)),
+        "selection_gap": None if missing else number(scores.selection_gap[at]),
+        "n": scores.n_confirm,
+        "reach": number(scores.reach),
+        "chance": number(scores.chance if scores.value == "hits" else scores.mass_chance),
+        "baseline": number(float(scores.score_of(headline.kind)[at])),
+        "baseline_name": headline.name,
+        "baselines": list(_baselines(scores, at)),
+        "selectivity": number(best.selectivity),
+        "target_mass": None if missing else number(scores.target_mass[at]),
+        "q": number(best.q),
+        "verdict": best.verdict,
+    }
+
+
+def baselines_scope(findings: Findings, random: RandomPass) -> dict[str, Any]:
+    """Which baselines were applied somewhere, and why the others were not, in words and as data."""
+    judged = [each for each in findings.scores if each.conditions is not None]
+    applied = [kind for kind in KINDS if any(kind in each.baselines for each in judged)]
+    reasons = {
+        "offset": "no question of these families has an offset",
+        "other": "these families bring none",
+        "pos": "no label says more than 'consistent with': no rule by part of speech was asked",
+        "random": random.reason or "too few trials in its share of the corpus",
+        "layer 0": "the layers of this model have no order",
+        "shuffled": "these families shuffle nothing",
+    }
+    missing = {} if not judged else {kind: reason for kind, reason in reasons.items() if kind not in applied}
+    said = [f"{KINDS[kind]} {WHAT[kind]}" for kind in applied]
+    left = [f"{KINDS[kind]} {WHAT[kind]} ({reason})" for kind, reason in missing.items()]
+    words = "; ".join([f"applied: {', '.join(said) or 'none'}", *([f"not applied: {', '.join(left)}"] if left else [])])
+    return {
+        "baselines": words,
+        "baselines_applied": [KINDS[kind] for kind in applied],
+        "baselines_missing": {f"{KINDS[kind]} {kind}": reason for kind, reason in missing.items()},
+        "random_models": random.to_json(),
+    }
+
+
+def resampled(split: Split) -> str:
+    """What the intervals are over, in a sentence."""
+    if split.unit == "document":
+        return "documents are resampled"
+    return (
+        f"sentences are resampled, since there are fewer than {FEWEST_DOCUMENTS} documents; intervals may be too narrow"
+    )
+
+
+def tokenizer_part(tokenizer: Any) -> dict[str, Any] | None:
+    """What tells two tokenizers apart: class, size, and a hash of every token with its number."""
+    if tokenizer is None:
+        return None
+    vocabulary: Mapping[str, int] = tokenizer.get_vocab()
+    listed = json.dumps(sorted(vocabulary.items()), ensure_ascii=True)
+    return {
+        "class": type(tokenizer).__name__,
+        "n_tokens": len(vocabulary),
+        "sha256": hashlib.sha256(listed.encode()).hexdigest(),
+    }
+
+
+def number(value: float | None) -> float | None:
+    """A JSON number with six digits, or null where nothing was measured."""
+    return None if value is None or math.isnan(value) else float(f"{float(value):.6g}")
+
+
+def _pair(values: Sequence[float]) -> list[float | None] | None:
+    low, high = values
+    return None if math.isnan(low) else [number(low), number(high)]

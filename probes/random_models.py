@@ -1,0 +1,163 @@
+"""Copies of a model with random weights (baseline b3): what heads score that have learned nothing.
+
+A copy has the same config, drawn anew by transformers' own rules from a fixed seed, and the same tokenizer. The copies
+read a share of the corpus that is chosen by hash, so that all of them together cost about one pass; per question the
+best head of the best copy counts. The largest of some hundred scores on a share is itself a little too high, which
+makes the baseline harder to beat, and never easier. Below the least number of trials the question is not measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnlens.errors import AttnlensError
+from probes.baselines import RandomBest
+from probes.corpora.data import Corpus, Document
+from probes.tally import UNIT, Key, Tally
+
+if TYPE_CHECKING:
+    from attnlens.models.lens import Lens
+
+__all__ = ["UNMEASURED", "RandomPass", "choose", "copies", "measure_random", "share_of"]
+
+BLOCK = 16  # consecutive sentences that are chosen together, so that windows keep their context
+ENOUGH = 500  # sentences: a corpus may be read whole up to here
+MOST = 5_000  # sentences: what a copy reads at most, however large the corpus
+
+
+@dataclass(frozen=True)
+class RandomPass:
+    """What random weights do.
+
+    Attributes:
+        seeds: of the copies.
+        n_sentences: that each copy read.
+        best: per family and question, where there were enough trials.
+        reason: why nothing was measured; None where it was.
+    """
+
+    seeds: tuple[int, ...] = ()
+    n_sentences: int = 0
+    best: Mapping[tuple[str, Key], RandomBest] = field(default_factory=dict)
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A mapping that `json.dumps` takes."""
+        return {
+            "seeds": list(self.seeds),
+            "n_sentences": self.n_sentences,
+            "n_questions": len(self.best),
+            "reason": self.reason,
+        }
+
+
+UNMEASURED = RandomPass(reason="no copies were asked for")
+
+
+def share_of(corpus: Corpus, n_models: int) -> float:
+    """The share of a corpus that each copy reads: all copies together about once the corpus, more of a small one."""
+    n = max(corpus.n_sentences, 1)
+    return min(1.0, max(1 / n_models, ENOUGH / n), MOST / n)
+
+
+def choose(documents: Iterable[Document], share: float, seed: int = 0) -> Iterator[Document]:
+    """Runs of sentences chosen by hash of their place: the same ones however the corpus is cut or ordered."""
+    for document in documents:
+        for block in _blocks(document):
+            name = f"random weights\0{seed}\0{document.id}\0{block.first}"
+            digest = hashlib.sha256(name.encode()).digest()
+            if int.from_bytes(digest[:8], "big") < share * 2**64:
+                yield block
+
+
+def _blocks(document: Document) -> Iterator[Document]:
+    """The document in runs that begin at multiples of `BLOCK` sentences."""
+    at = 0
+    while at < len(document.sentences):
+        place = document.first + at
+        part = document.sentences[at : at + BLOCK - place % BLOCK]
+        yield replace(document, sentences=part, first=place)
+        at += len(part)
+
+
+def copies(lens: Lens, seeds: Sequence[int]) -> Iterator[Lens]:
+    """The model once per seed with random weights, opened and checked; one in memory at a time.
+
+    Raises:
+        AttnlensError: a copy cannot be opened.
+    """
+    import torch
+
+    from attnlens.models.lens import Lens
+    from attnlens.models.loading import LoadedModel
+
+    parameter = next(lens.model.parameters())
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = type(lens.model)(deepcopy(lens.model.config))
+        model = model.to(device=parameter.device, dtype=parameter.dtype).eval()
+        yield Lens(LoadedModel(f"{lens.anatomy.model} with random weights", model, lens.tokenizer, None, None))
+
+
+def measure_random(
+    lens: Lens,
+    n_models: int,
+    read: Callable[[Lens], tuple[Mapping[str, Tally], int]],
+    fewest: int,
+) -> RandomPass:
+    """Let copies of a model read, and keep the best score per question.
+
+    Args:
+        lens: the model.
+        n_models: number of copies; 0 measures nothing, and says so.
+        read: runs the families over the chosen share of the corpus; gives their tallies and the number of sentences.
+        fewest: trials below which a question is not measured.
+    """
+    if n_models < 1:
+        return UNMEASURED
+    reason = _refusal(lens)
+    if reason is not None:
+        return RandomPass(reason=reason)
+    seeds = tuple(range(n_models))
+    best: dict[tuple[str, Key], RandomBest] = {}
+    n_sentences = 0
+    try:
+        for copy in copies(lens, seeds):
+            tallies, n_sentences = read(copy)
+            for family, tally in tallies.items():
+                for key in tally:
+                    _keep_best(best, (family, key), tally, fewest)
+    except AttnlensError as error:
+        return RandomPass(reason=f"a copy with random weights could not be read: {error}")
+    return RandomPass(seeds, n_sentences, best)
+
+
+def _refusal(lens: Lens) -> str | None:
+    from transformers import PreTrainedModel
+
+    if not isinstance(lens.model, PreTrainedModel):
+        return "the model has no config of transformers to make copies from"
+    if getattr(lens.model, "is_quantized", False):
+        return "the model is quantised, and its config makes another one"
+    return None
+
+
+def _keep_best(best: dict[tuple[str, Key], RandomBest], question: tuple[str, Key], tally: Tally, fewest: int) -> None:
+    cell = tally.cells[question[1]]
+    n = int(cell.trials.sum())
+    if n < fewest:
+        return
+    hits, mass = (float(np.max(sums.sum(axis=0), initial=0)) / UNIT / n for sums in (cell.hits, cell.mass))
+    known = best.get(question)
+    best[question] = RandomBest(hits, mass, n) if known is None else _better(known, hits, mass, n)
+
+
+def _better(known: RandomBest, hits: float, mass: float, n: int) -> RandomBest:
+    return RandomBest(max(known.hits, hits), max(known.mass, mass), n)
