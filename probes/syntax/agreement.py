@@ -14,7 +14,7 @@ import numpy as np
 
 from probes.corpora.data import Choice, Sentence
 from probes.questions import Cells, OptionTrials
-from probes.syntax.rules import points
+from probes.syntax.rules import Near
 from probes.syntax.trials import previous_word
 from probes.tally import Key
 from probes.words import Reading
@@ -53,7 +53,7 @@ def contests(sentence: Sentence) -> list[Contest]:
     return [*map(_of_choice, marked), *_of_tree(sentence)]
 
 
-def agreement_trials(reading: Reading, sentence: Sentence) -> OptionTrials | None:
+def agreement_trials(reading: Reading, sentence: Sentence, near: Near) -> OptionTrials | None:
     """Both positions' trials of a text; of a masked text those of its mask. None where nothing is asked.
 
     A contest with a word that has no token is left out; one whose verb is predicted from nothing counts as asked only.
@@ -68,10 +68,10 @@ def agreement_trials(reading: Reading, sentence: Sentence) -> OptionTrials | Non
         if reading.causal:
             before = int(previous_word(reading.kept)[contest.query[0]])
             asked.append(("pred", before, contest))
-    return _trials(reading, asked) if asked else None
+    return _trials(asked, near) if asked else None
 
 
-def _trials(reading: Reading, asked: Sequence[tuple[Position, int | None, Contest]]) -> OptionTrials:
+def _trials(asked: Sequence[tuple[Position, int | None, Contest]], near: Near) -> OptionTrials:
     positions = sorted({at for at, _, _ in asked}, reverse=True)
     scored = [each for each in asked if each[1] != -1]
     options = [
@@ -97,7 +97,7 @@ def _trials(reading: Reading, asked: Sequence[tuple[Position, int | None, Contes
         option_trial=np.array([option[0] for option in options], dtype=np.int64),
         right=np.array([option[1] for option in options], dtype=bool),
         cells=Cells(of.astype(np.int64), query.astype(np.int64), key.astype(np.int64), weight.astype(np.float64)),
-        points=points(asking, answer, reading.upos, reading.kept),
+        points=near.points(asking, answer),
     )
 
 

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from probes.questions import Cells
+from probes.questions import Cells, no_cells
+from probes.syntax.draws import Draws
 from probes.syntax.relations import Arcs
 
-__all__ = ["N_CONTROLS", "Targets", "control_words", "shuffled_targets"]
+__all__ = ["N_CONTROLS", "Targets", "begin", "control_words", "shuffled_targets"]
 
 N_CONTROLS = 5
+_LAST = np.uint64(2**64 - 1)
+
+
+def begin(numbers: Int64[np.ndarray, " entry"]) -> Bool[np.ndarray, " entry"]:
+    """Where a new number begins, of sorted ones."""
+    first = np.ones(len(numbers), dtype=bool)
+    np.not_equal(numbers[1:], numbers[:-1], out=first[1:])
+    return first
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,9 @@ class Targets:
     target: Int64[np.ndarray, " entry"]
     arc: Int64[np.ndarray, " entry"]
 
-    def where(self, rows: Bool[np.ndarray, " entry"]) -> Targets:
-        """A part of them."""
-        return Targets(self.trial[rows], self.question[rows], self.query[rows], self.target[rows], self.arc[rows])
+    def first(self, n: int) -> Targets:
+        """The first `n` of them."""
+        return Targets(self.trial[:n], self.question[:n], self.query[:n], self.target[:n], self.arc[:n])
 
 
 def control_words(
@@ -43,7 +52,7 @@ def control_words(
     n_questions: int,
     kept: Bool[np.ndarray, " word"],
     causal: bool,
-    random: np.random.Generator,
+    draws: Draws,
 ) -> tuple[Cells, Bool[np.ndarray, " trial"]]:
     """Up to five other words of the sentence per trial, at which none of its offsets is an answer to its question.
 
@@ -54,33 +63,34 @@ def control_words(
         The cells at the control words, which share in the mean over their trial's control words, and which trials
         have a control word.
     """
-    n_words = len(kept)
+    n_words, n_entries = len(kept), len(gold.trial)
     paired = np.zeros(n_trials, dtype=bool)
-    if not len(gold.trial):
-        return Cells.at((), (), ()), paired
+    if not n_entries:
+        return no_cells(), paired
     offset = gold.target - gold.query
-    other = np.arange(n_words) + offset[:, None]
+    words = np.arange(n_words)
+    other = words + offset[:, None]
     inside = (other >= 0) & (other < n_words)
-    other[~inside] = 0
+    other *= inside
     answers = np.zeros((n_questions, n_words, n_words), dtype=bool)
     answers[gold.question, gold.query, gold.target] = True
-    fits = inside & ~answers[gold.question[:, None], np.arange(n_words), other]
-    fits[np.arange(len(offset)), gold.query] = False
+    fits = inside & ~answers[gold.question[:, None], words, other]
+    fits[np.arange(n_entries), gold.query] = False
     if causal:
         fits[offset > 0] = False
     if not kept.all():
         fits &= kept & kept[other]
-    starts = np.flatnonzero(np.diff(gold.trial, prepend=-1))
-    usable = np.logical_and.reduceat(fits, starts, axis=0)  # of the trials that have targets
-    drawn = np.where(usable, random.random(usable.shape), 2.0)
+    begins = begin(gold.trial)
+    usable = np.logical_and.reduceat(fits, begins.nonzero()[0], axis=0)  # of the trials that have targets
+    n_valid = np.minimum(usable.sum(axis=1), N_CONTROLS)
+    paired[gold.trial[begins]] = n_valid > 0
+    drawn = np.where(usable, draws.integers(*usable.shape), _LAST)
     chosen = drawn.argsort(axis=1)[:, :N_CONTROLS]
-    valid = np.take_along_axis(usable, chosen, axis=1)
-    n_valid = valid.sum(axis=1)
-    paired[gold.trial[starts]] = n_valid > 0
-    row = np.cumsum(np.diff(gold.trial, prepend=gold.trial[0]) > 0)  # of each entry in `usable`
-    entry, column = np.nonzero(valid[row])
+    row = begins.cumsum() - 1  # of each entry in `usable`
+    n_of_entry = n_valid[row]
+    entry, column = (words[: chosen.shape[1]] < n_of_entry[:, None]).nonzero()
     at = chosen[row[entry], column]
-    return Cells(gold.trial[entry], at, at + offset[entry], 1 / n_valid[row[entry]]), paired
+    return Cells(gold.trial[entry], at, at + offset[entry], 1 / n_of_entry[entry]), paired
 
 
 def shuffled_targets(
@@ -89,7 +99,7 @@ def shuffled_targets(
     heads_asked: Bool[np.ndarray, " entry"],
     kept: Bool[np.ndarray, " word"],
     causal: bool,
-    random: np.random.Generator,
+    draws: Draws,
 ) -> Cells:
     """The targets after the sentence's arcs have exchanged them: every query keeps its place and asks for another's.
 
@@ -102,11 +112,11 @@ def shuffled_targets(
         heads_asked: entries whose target is the arc's head; of the others it is the dependent.
         kept: words that the model saw.
         causal: a query sees earlier words only; a target that it cannot see is a miss.
-        random: draws one permutation for the sentence.
+        draws: the sentence's random numbers.
     """
     ends = np.zeros((2, arcs.n_arcs), dtype=np.int64)
     ends[0, arcs.arc], ends[1, arcs.arc] = arcs.dependent, arcs.head
-    exchanged = random.permutation(arcs.n_arcs)
+    exchanged = draws.integers(arcs.n_arcs).argsort()
     target = ends[heads_asked.astype(np.int64), exchanged[gold.arc]]
     seen = (target < gold.query) if causal else (target != gold.query)
     seen &= kept[target]

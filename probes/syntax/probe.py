@@ -12,7 +12,6 @@ scored at other words, and selectivity compares the two over the trials that hav
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,8 +24,9 @@ from probes.family import Pointer, Rule, Wording
 from probes.questions import OptionTrials, RowTrials
 from probes.sample import rank
 from probes.syntax.agreement import AGREEMENT, agreement_trials, contests
+from probes.syntax.draws import Draws
 from probes.syntax.relations import Arcs, relation_labels
-from probes.syntax.rules import RULES
+from probes.syntax.rules import RULES, Near
 from probes.syntax.trials import COLUMN, LABELLED, column_trials, row_trials
 from probes.tally import Key
 from probes.texts import Kind
@@ -73,11 +73,12 @@ class SyntaxProbe:
         """One sentence's arcs in all directions."""
         (sentence,) = reading.sentences
         arcs = Arcs.of(sentence, reading.kept)
+        near = Near(reading.upos, reading.kept)
         if arcs.names:
-            yield row_trials(reading, arcs, self._random(reading.key))
+            yield row_trials(reading, arcs, near, Draws(self.seed, reading.key))
             if reading.masked is None:
-                yield column_trials(reading, arcs)
-        if (agreement := agreement_trials(reading, sentence)) is not None:
+                yield column_trials(reading, arcs, near)
+        if (agreement := agreement_trials(reading, sentence, near)) is not None:
             yield agreement
 
     def masks(self, sentences: Sequence[Sentence]) -> Iterator[int]:
@@ -87,10 +88,6 @@ class SyntaxProbe:
         words = [word for word, head in enumerate(sentence.heads) if head >= 0 and sentence.relations[word] != "punct"]
         if words:
             yield min(words, key=lambda word: rank(self.seed, sentence.text, str(word)))
-
-    def _random(self, key: str) -> np.random.Generator:
-        digest = hashlib.sha256(f"{self.seed}\0{key}".encode()).digest()
-        return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
     def asks(self, sentences: Sequence[Sentence]) -> set[Key]:
         """Every relation of the sentences, in the directions that labels come from, and agreement."""
@@ -121,7 +118,8 @@ class SyntaxProbe:
         arcs = Arcs.of(sentence, reading.kept)
         if not arcs.names or key.direction == COLUMN:
             return None
-        trials = row_trials(reading, arcs, self._random(reading.key))
+        near = Near(reading.upos, reading.kept)
+        trials = row_trials(reading, arcs, near, Draws(self.seed, reading.key))
         if key not in trials.keys:
             return None
         mine = trials.question[trials.targets.of] == trials.keys.index(key)
@@ -136,7 +134,7 @@ class SyntaxProbe:
 
 def _agreement_pointer(key: Key, reading: Reading, sentence: Sentence) -> Pointer | None:
     """The text's first contest: the verb's row, or that of the place where it is predicted."""
-    trials = agreement_trials(reading, sentence)
+    trials = agreement_trials(reading, sentence, Near(reading.upos, reading.kept))
     if trials is None or key not in trials.keys:
         return None
     mine = trials.question[trials.option_trial[trials.cells.of]] == trials.keys.index(key)

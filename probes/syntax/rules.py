@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 
 from probes.family import Rule
 
-__all__ = ["OFFSETS", "RULES", "TAGS", "points"]
+__all__ = ["OFFSETS", "RULES", "TAGS", "Near"]
 
 OFFSETS = tuple(offset for offset in range(-10, 11) if offset)
 TAGS = ("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PRON", "PROPN", "SCONJ", "VERB")
@@ -32,34 +32,35 @@ RULES: tuple[Rule, ...] = (
 _NUMBER = {tag: number for number, tag in enumerate(TAGS)}
 
 
-def points(
-    asking: Int64[np.ndarray, " entry"],
-    answer: Int64[np.ndarray, " entry"],
-    upos: Sequence[str],
-    kept: Bool[np.ndarray, " word"],
-) -> Bool[np.ndarray, "entry rule"]:
-    """Which of `RULES` answer the word `asking` with the word `answer` (another one).
+class Near:
+    """Parts of speech of a text's words, counted so that the k-th nearest of each is found at once.
 
-    Words that the model did not see are not counted when the nearest word of a part of speech is looked for; offsets
-    count all words.
+    Words that the model did not see are not counted; offsets count all words.
     """
-    found = np.zeros((len(asking), len(RULES)), dtype=bool)
-    entries = np.arange(len(asking))
-    offset = answer - asking
-    near = (offset != 0) & (np.abs(offset) <= _FURTHEST)
-    column = offset + _FURTHEST - (offset > 0)
-    found[entries[near], column[near]] = True
-    tag = np.array([_NUMBER.get(name, -1) for name in upos], dtype=np.int64)
-    tag[~kept] = -1
-    before = np.zeros((len(tag) + 1, len(TAGS)), dtype=np.int64)  # words of each tag before a word
-    known = np.flatnonzero(tag >= 0)
-    before[known + 1, tag[known]] = 1
-    before = before.cumsum(axis=0)
-    of = tag[answer]
-    right = answer > asking
-    first, last = np.minimum(asking + right, answer), np.maximum(asking, answer + right)
-    place = before[last, of] - before[first, of]  # the answer is the so-manieth of its kind, counted from `asking`
-    named = (of >= 0) & (place >= 1) & (place <= len(_ORDINALS)) & (offset != 0)
-    column = len(OFFSETS) + (of * len(_SIDES) + right) * len(_ORDINALS) + place - 1
-    found[entries[named], column[named]] = True
-    return found
+
+    def __init__(self, upos: Sequence[str], kept: Bool[np.ndarray, " word"]) -> None:
+        """The text's words and which of them the model saw."""
+        self._tag = np.array([_NUMBER.get(name, -1) for name in upos], dtype=np.int64)
+        self._tag[~kept] = -1
+        known = (self._tag >= 0).nonzero()[0]
+        self._before = np.zeros((len(self._tag) + 1, len(TAGS)), dtype=np.int64)  # words of each tag before a word
+        self._before[known + 1, self._tag[known]] = 1
+        np.cumsum(self._before, axis=0, out=self._before)
+
+    def points(
+        self, asking: Int64[np.ndarray, " entry"], answer: Int64[np.ndarray, " entry"]
+    ) -> Bool[np.ndarray, "entry rule"]:
+        """Which of `RULES` answer the word `asking` with the word `answer`; none does where they are the same."""
+        found = np.zeros((len(asking), len(RULES)), dtype=bool)
+        offset = answer - asking
+        right = offset > 0
+        near = (offset != 0) & (np.abs(offset) <= _FURTHEST)
+        entry = near.nonzero()[0]
+        found[entry, (offset + _FURTHEST - right)[entry]] = True
+        of = self._tag[answer]
+        first, last = np.minimum(asking + right, answer), np.maximum(asking, answer + right)
+        place = self._before[last, of] - self._before[first, of]  # first, second, ... of its kind, from `asking`
+        entry = ((of >= 0) & (place >= 1) & (place <= len(_ORDINALS)) & (offset != 0)).nonzero()[0]
+        column = len(OFFSETS) + (of * len(_SIDES) + right) * len(_ORDINALS) + place - 1
+        found[entry, column[entry]] = True
+        return found

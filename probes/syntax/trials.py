@@ -13,15 +13,17 @@ causal model, the mask in its place in a bidirectional one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from probes.questions import Cells, RowTrials
-from probes.syntax.controls import Targets, control_words, shuffled_targets
+from probes.syntax.controls import Targets, begin, control_words, shuffled_targets
+from probes.syntax.draws import Draws
 from probes.syntax.relations import Arcs
-from probes.syntax.rules import points
+from probes.syntax.rules import Near
 from probes.tally import Key
 from probes.words import Reading
 
@@ -38,15 +40,16 @@ class View(NamedTuple):
     at: str
 
 
-_WORD = (View("d2h", "word"), View("h2d", "word"), View("h2d_row", "word"))
+_WORD = (View("d2h", "word"), View("h2d", "word"))
 _PRED = (View("d2h", "pred"), View("h2d", "pred"))
+_REPORTED = (View("h2d_row", "word"),)
 
 
 def views_of(reading: Reading) -> tuple[View, ...]:
-    """A masked text asks about its mask only; a causal model is asked at both positions."""
+    """A masked text asks about its mask only; a causal model is asked at both positions. Labels' directions first."""
     if reading.masked is not None:
         return _PRED
-    return (*_WORD, *_PRED) if reading.causal else _WORD
+    return (*_WORD, *_PRED, *_REPORTED) if reading.causal else (*_WORD, *_REPORTED)
 
 
 def previous_word(kept: Bool[np.ndarray, " word"]) -> Int64[np.ndarray, " word"]:
@@ -55,37 +58,40 @@ def previous_word(kept: Bool[np.ndarray, " word"]) -> Int64[np.ndarray, " word"]
     return np.concatenate(([-1], latest[:-1]))
 
 
-def row_trials(reading: Reading, arcs: Arcs, random: np.random.Generator) -> RowTrials:
+def row_trials(reading: Reading, arcs: Arcs, near: Near, draws: Draws) -> RowTrials:
     """All questions of `views_of` about these arcs, in one table."""
-    views, kept = views_of(reading), reading.kept
-    names = tuple(Key(name, view.direction, view.at) for view in views for name in arcs.names)
+    views, kept, n_names = views_of(reading), reading.kept, len(arcs.names)
     code, query, target, arc = _entries(reading, arcs, views)
-    asked = np.bincount(_distinct(code) // len(kept), minlength=len(names))
+    asked = np.bincount(code[begin(code)] // len(kept), minlength=len(views) * n_names)
     if reading.causal:
         seen = target < query
         code, query, target, arc = code[seen], query[seen], target[seen], arc[seen]
-    trial = np.cumsum(np.diff(code, prepend=code[:1]) > 0)
-    question = _distinct(code) // len(kept)
-    gold = Targets(trial, code // len(kept), query, target, arc)
-    controlled = np.repeat([view.direction in LABELLED for view in views], len(arcs.names))
-    held = gold.where(controlled[gold.question])
-    controls, paired = control_words(held, len(question), len(names), kept, reading.causal, random)
-    heads_asked = np.repeat([view.direction == "d2h" for view in views], len(arcs.names))[held.question]
-    used = np.flatnonzero(asked)  # a masked text asks a few of the questions only
+    begins = begin(code)
+    trial = begins.cumsum() - 1
+    asks = code // len(kept)
+    question = asks[begins]
+    n_labelled = sum(view.direction in LABELLED for view in views) * n_names
+    held = Targets(trial, asks, query, target, arc).first(int(asks.searchsorted(n_labelled)))
+    controls, paired = control_words(held, len(question), n_labelled, kept, reading.causal, draws)
+    heads_asked = held.question // n_names % 2 == 0  # `d2h` and `h2d` take turns
+    keys = [_key(name, view.direction, view.at) for view in views for name in arcs.names]
+    if reading.masked is not None:  # asks a few of the questions only
+        used = asked.nonzero()[0]
+        keys, asked, question = [keys[each] for each in used], asked[used], used.searchsorted(question)
     return RowTrials(
-        keys=tuple(names[each] for each in used),
-        asked=asked[used],
-        question=np.searchsorted(used, question),
+        keys=tuple(keys),
+        asked=asked,
+        question=question,
         chance=np.bincount(trial, 1 / _n_candidates(reading)[query], minlength=len(question)),
         targets=Cells.at(trial, query, target),
-        points=points(query, target, reading.upos, kept),
+        points=near.points(query, target),
         paired=paired,
         controls=controls,
-        shuffled=shuffled_targets(held, arcs, heads_asked, kept, reading.causal, random),
+        shuffled=shuffled_targets(held, arcs, heads_asked, kept, reading.causal, draws),
     )
 
 
-def column_trials(reading: Reading, arcs: Arcs) -> RowTrials:
+def column_trials(reading: Reading, arcs: Arcs, near: Near) -> RowTrials:
     """One trial per dependent and label, in the dependent's column; a causal model's later words look at it."""
     dependent, head, relation = arcs.dependent, arcs.head, arcs.relation
     asked = np.bincount(relation, minlength=len(arcs.names))
@@ -95,12 +101,12 @@ def column_trials(reading: Reading, arcs: Arcs) -> RowTrials:
         dependent, head, relation = dependent[seen], head[seen], relation[seen]
         n_queries = reading.kept.sum() - np.cumsum(reading.kept)
     return RowTrials(
-        keys=tuple(Key(name, COLUMN) for name in arcs.names),
+        keys=tuple(_key(name, COLUMN, "word") for name in arcs.names),
         asked=asked,
         question=relation,
         chance=1 / n_queries[dependent],
         targets=Cells.at(np.arange(len(dependent)), head, dependent),
-        points=points(dependent, head, reading.upos, reading.kept),
+        points=near.points(dependent, head),
         paired=np.zeros(len(dependent), dtype=bool),
         level="column",
     )
@@ -112,24 +118,23 @@ def _entries(reading: Reading, arcs: Arcs, views: Sequence[View]) -> tuple[Int64
     Entries of one trial share a code; divided by the number of words it is the question. A query of -1 is a word that
     is predicted from nothing.
     """
-    n_words, before = len(reading.kept), previous_word(reading.kept)
+    n_words = len(reading.kept)
+    before = previous_word(reading.kept) if reading.causal else arcs.head  # not looked at without a causal model
     codes, queries, targets = [], [], []
     for number, view in enumerate(views):
         asking, target = (arcs.dependent, arcs.head) if view.direction == "d2h" else (arcs.head, arcs.dependent)
         shared = arcs.head if view.direction == "h2d" else arcs.dependent
         codes.append((number * len(arcs.names) + arcs.relation) * n_words + shared)
-        queries.append(before[asking] if view.at == "pred" and reading.masked is None else asking)
+        queries.append(before[asking] if view.at == "pred" and reading.causal else asking)
         targets.append(target)
     code, query, target = np.concatenate(codes), np.concatenate(queries), np.concatenate(targets)
     order = code.argsort(kind="stable")
     if reading.masked is not None:
         order = order[query[order] == reading.masked]
-    return code[order], query[order], target[order], np.tile(arcs.arc, len(views))[order]
+    return code[order], query[order], target[order], np.concatenate([arcs.arc] * len(views))[order]
 
 
-def _distinct(code: Int64[np.ndarray, " entry"]) -> Int64[np.ndarray, " trial"]:
-    """Each code once, of sorted codes."""
-    return np.asarray(code[np.diff(code, prepend=-1) > 0])
+_key = lru_cache(maxsize=4096)(Key)
 
 
 def _n_candidates(reading: Reading) -> Int64[np.ndarray, " word"]:

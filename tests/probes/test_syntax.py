@@ -264,7 +264,7 @@ def offset_counts(shared_data):
 def test_fixed_offsets_of_ewt_dev_agree_with_an_independent_count(offset_counts):
     tally, counts = offset_counts("en_ewt-ud-dev.conllu")
 
-    scored = {key.relation for key in tally}
+    scored = {key.relation for key in tally if key.direction}
     assert scored == {name for name in counts if name.split(":")[0] != "punct"}
     for relation in scored:
         cell = tally.cells[Key(relation, "d2h")]
