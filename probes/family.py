@@ -15,7 +15,7 @@ from probes.corpora.data import Corpus, Sentence
 from probes.questions import OptionTrials, RowTrials
 from probes.tally import Key
 from probes.texts import Kind, Stimulus
-from probes.view import LayerView, Values
+from probes.view import LayerView, Sums, Values
 from probes.words import Reading
 
 __all__ = [
@@ -114,7 +114,7 @@ class Probe(Protocol):
 class Measuring(Protocol):
     """A family that measures whole rows."""
 
-    def measure(self, view: LayerView) -> Iterable[Values]:
+    def measure(self, view: LayerView) -> Iterable[Values | Sums]:
         """Values of its questions over a batch of texts, for the heads of one layer."""
         ...
 

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from probes.family import Measuring, Probe
 from probes.questions import Cells, Level, OptionTrials, RowTrials
 from probes.tally import Key, Tally, in_units
-from probes.view import LayerView, Values
+from probes.view import LayerView, Sums, Values
 from probes.words import Observation
 
 __all__ = ["observe", "view_of"]
@@ -26,7 +26,10 @@ def observe(probe: Probe, tally: Tally, seen: Observation) -> None:
             _add_options(tally, seen, trials)
     if isinstance(probe, Measuring):
         for values in probe.measure(view_of(seen)):
-            _add_values(tally, seen, values)
+            if isinstance(values, Sums):
+                _add_sums(tally, seen, values)
+            else:
+                _add_values(tally, seen, values)
 
 
 def view_of(seen: Observation) -> LayerView:
@@ -124,6 +127,27 @@ def _add_values(tally: Tally, seen: Observation, values: Values) -> None:
         chance=in_units(chance[defined].sum()),
         mass_chance=in_units(mass_chance[defined].sum()),
     )
+
+
+def _add_sums(tally: Tally, seen: Observation, sums: Sums) -> None:
+    """Add the questions that were asked of the text."""
+    chance = np.zeros(len(sums.keys), np.int64) if sums.chance is None else in_units(sums.chance[0].numpy())
+    mass_chance = chance if sums.mass_chance is None else in_units(sums.mass_chance[0].numpy())
+    hits = in_units(sums.hits[0].numpy())
+    mass = hits if sums.mass is None else in_units(sums.mass[0].numpy())
+    for i, n in enumerate(sums.trials[0].tolist()):
+        if n:
+            tally.add(
+                sums.keys[i],
+                seen.cluster,
+                int(seen.confirm),
+                trials=n,
+                asked=n,
+                hits=hits[i],
+                mass=mass[i],
+                chance=int(chance[i]),
+                mass_chance=int(mass_chance[i]),
+            )
 
 
 def _counted(question: Int64[np.ndarray, " trial"], n_keys: int) -> Float64[np.ndarray, "trial key"]:

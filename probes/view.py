@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from probes.tally import Key
 from probes.words import Reading
 
-__all__ = ["LayerView", "Values"]
+__all__ = ["LayerView", "Sums", "Values", "padded"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,26 @@ class Values:
     mass_chance: Float64[Tensor, "text item"] | None = None
 
 
-def padded(masks: Sequence[Bool[object, "query key"]], n: int) -> Bool[Tensor, "text query key"]:
+@dataclass(frozen=True)
+class Sums:
+    """Several questions' values, summed over each text: what to give where the corpus is large.
+
+    Attributes:
+        keys: the questions.
+        trials: how often each was scored in each text; it does not depend on the head.
+        hits: sum over these trials of the share of a win, or of the value itself.
+        mass, chance, mass_chance: sums of what `Values` calls so, with the same defaults.
+    """
+
+    keys: tuple[Key, ...]
+    trials: Int64[Tensor, "text question"]
+    hits: Float64[Tensor, "text question head"]
+    mass: Float64[Tensor, "text question head"] | None = None
+    chance: Float64[Tensor, "text question"] | None = None
+    mass_chance: Float64[Tensor, "text question"] | None = None
+
+
+def padded(masks: Sequence[Bool[object, "_ _"]], n: int) -> Bool[Tensor, "text query key"]:
     """Square masks of several texts in one tensor, False beyond each text's end."""
     together = torch.zeros(len(masks), n, n, dtype=torch.bool)
     for row, mask in zip(together, masks, strict=True):
