@@ -15,6 +15,7 @@ UD_RELATIONS = frozenset(
     "flat goeswith iobj list mark nmod nsubj nummod obj obl orphan parataxis punct reparandum root vocative "
     "xcomp".split()
 )
+LONGEST_CYCLE = 20  # words that a message names
 
 
 def read_tree(block: Block, words: Sequence[tuple[dict[str, Any], int]]) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -51,7 +52,8 @@ def _check_cycles(block: Block, heads: tuple[int, ...], lines: Sequence[int]) ->
         while word not in safe:
             if word in path:
                 walked = list(path)
-                cycle = " -> ".join(str(step + 1) for step in [*walked[walked.index(word) :], word][:20])
+                steps = [str(step + 1) for step in [*walked[walked.index(word) :], word]]
+                cycle = " -> ".join(steps if len(steps) <= LONGEST_CYCLE else [*steps[:LONGEST_CYCLE], "..."])
                 hint = "" if -1 in heads else " (no word has HEAD 0)"
                 raise block.fail(f"a cycle of heads: {cycle}{hint}.", lines[word])
             path[word] = None
