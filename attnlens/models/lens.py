@@ -675,7 +675,7 @@ class Lens:
 
         Args:
             family: "positional", "syntax", "coreference", another installed family, several of them, or "all".
-            corpus: a CoNLL-U file; None takes the embedded corpus.
+            corpus: a file or several (CoNLL-U, GAP, ...; see docs/probes.md); None takes the embedded corpus.
             options: passed on to the engine (`seed`, `limit`, `batch_size`, `progress`).
 
         Returns:

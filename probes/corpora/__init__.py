@@ -1,1 +1,1 @@
-"""Corpora: annotated text in CoNLL-U, read with its trees and mentions; faults are named by line."""
+"""Corpora: annotated text in several formats, with trees, mentions, choices and links; faults are named by line."""
