@@ -153,7 +153,7 @@ def probe(capsys, *arguments):
 def test_the_command_takes_several_files_and_the_result_names_them(capsys, files, bert_folder, between):
     arguments = ["-c", files[0], *between, files[1], "-m", bert_folder, "--json"]
 
-    code, out, _ = probe(capsys, "all", *arguments)
+    code, out, _ = probe(capsys, "syntax", *arguments)
 
     assert code == 0
     corpus = json.loads(out)["corpus"]

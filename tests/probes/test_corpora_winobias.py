@@ -119,7 +119,7 @@ def real(shared_data, kind):
 def plain(path):
     """The file's sentences as lists of words without brackets, read by other means."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [re.sub(r"[\[\]]", " ", line.partition(" ")[2]).split() for line in lines]
+    return [re.sub(r"[\[\]]", "", line.partition(" ")[2]).split() for line in lines]
 
 
 @pytest.mark.parametrize("kind", [1, 2])
