@@ -19,15 +19,18 @@ import numpy as np
 from attnlens.errors import AttnlensError
 from probes.baselines import RandomBest
 from probes.corpora.data import Corpus, Document
+from probes.family import Probe, rule_names
+from probes.split import Split
 from probes.tally import UNIT, Key, Tally
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
+    from probes.seeing import Eyes
 
-__all__ = ["UNMEASURED", "RandomPass", "choose", "copies", "measure_random", "share_of"]
+__all__ = ["UNMEASURED", "RandomPass", "choose", "copies", "measure_random", "read_share", "share_of"]
 
 BLOCK = 16  # consecutive sentences that are chosen together, so that windows keep their context
-ENOUGH = 500  # sentences: a corpus may be read whole up to here
+ENOUGH = 240  # sentences: a corpus may be read whole up to here
 MOST = 5_000  # sentences: what a copy reads at most, however large the corpus
 
 
@@ -137,6 +140,37 @@ def measure_random(
     except AttnlensError as error:
         return RandomPass(reason=f"a copy with random weights could not be read: {error}")
     return RandomPass(seeds, n_sentences, best)
+
+
+def read_share(
+    make: Callable[[Lens], Eyes], corpus: Corpus, probes: Sequence[Probe], split: Split, n_models: int, seed: int = 0
+) -> Callable[[Lens], tuple[Mapping[str, Tally], int]]:
+    """What `measure_random` asks of a copy: the chosen share of the corpus, for the families that compare with rules.
+
+    Args:
+        make: how a copy reads, which is how the model itself does.
+        corpus: of the run.
+        probes: of the run.
+        split: of the corpus.
+        n_models: number of copies that share it.
+        seed: of the choice.
+    """
+    from probes.shards import Totals, shards_of
+    from probes.walk import run_shard
+
+    compared = [probe for probe in probes if probe.contrast]
+
+    def read(copy: Lens) -> tuple[Mapping[str, Tally], int]:
+        eyes = make(copy)
+        n_heads = len(copy.anatomy.heads())
+        totals = Totals(len(split.confirm), n_heads, {probe.name: rule_names(probe) for probe in compared})
+        n_sentences = 0
+        for shard in shards_of(choose(corpus.documents(), share_of(corpus, n_models), seed)):
+            totals.absorb(run_shard(eyes, shard, compared, split))
+            n_sentences += shard.n_sentences
+        return totals.tallies, n_sentences
+
+    return read
 
 
 def _refusal(lens: Lens) -> str | None:
