@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from attnlens.capture.run import Capture
 from attnlens.heads import Head
 from attnlens.report import embed, figures, link_figure, views
+from attnlens.report.layers import READABLE, layer_panels
 from attnlens.report.metrics import METRICS, metric_values_of
 from attnlens.report.page import render
 from attnlens.report.palette import CATEGORIES, THEMES
@@ -58,12 +59,16 @@ def heads_report(results: HeadResults, run: Capture | None = None) -> str:
         ResultsError: the run is of another model.
     """
     context, data = _run_part(run, results, None) if run is not None else ({"run": None}, _empty_data())
-    data["labels_map"] = _themes(lambda theme: figures.head_map(views.results_map_view(results), theme=theme))
+    heads_read = not results.layers or bool(set(results.scope["families"]) - set(results.scope.get("stream", ())))
+    if heads_read:
+        data["labels_map"] = _themes(lambda theme: figures.head_map(views.results_map_view(results), theme=theme))
     data["forests"] = {
         str(result.head): _themes(lambda theme, head=result.head: figures.forest(results, head, theme=theme))
         for result in results.heads
         if result.labels
     }
+    panels = layer_panels(results.layers)
+    data["layers"] = [_themes(lambda theme, panel=panel: figures.layer_lines(panel, theme=theme)) for panel in panels]
     labels_map = views.results_map_view(results)
     return render(
         "heads.html.j2",
@@ -73,6 +78,9 @@ def heads_report(results: HeadResults, run: Capture | None = None) -> str:
         labels_map=labels_map,
         families=_families(results),
         relations=_by_family(results),
+        heads_read=heads_read,
+        panels=panels,
+        readable=READABLE,
         weak=[result for result in results.heads if result.weak],
         map_width=_map_width(results.anatomy.n_heads),
         scope=_scope(run, results),

@@ -14,6 +14,7 @@ from typing import Any
 from attnlens.errors import HeadAddressError, ResultsError
 from attnlens.heads import Head
 from attnlens.models.anatomy import Anatomy
+from attnlens.report.layers import LayerScore, parse_layers
 from attnlens.report.palette import category_of
 
 __all__ = [
@@ -140,6 +141,7 @@ class HeadResults:
         corpus, scope, versions: as in the file, JSON values.
         heads: every head of the model, layer by layer.
         relations: every relation that was tried.
+        layers: what probes read off the residual stream; empty where none were run.
     """
 
     anatomy: Anatomy
@@ -148,6 +150,7 @@ class HeadResults:
     versions: Mapping[str, str]
     heads: tuple[HeadResult, ...]
     relations: tuple[Relation, ...]
+    layers: tuple[LayerScore, ...] = ()
 
     @cached_property
     def by_head(self) -> Mapping[Head, HeadResult]:
@@ -259,6 +262,7 @@ def parse_results(document: Any) -> HeadResults:
             versions=document["versions"],
             heads=tuple(_head(part, anatomy) for part in document["heads"]),
             relations=tuple(_relation(part, anatomy) for part in document["relations"]),
+            layers=parse_layers(document.get("layers", ())),
         )
     except HeadAddressError as error:
         raise ResultsError(f"{error} Write the results again with attnlens probe.") from None

@@ -7,21 +7,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from probes.corpora.data import Corpus
 from probes.split import Split
 from probes.stream.result import LayerResults
+from probes.stream.settings import StreamSettings
 from probes.stream.states import Progress
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["Resample", "StreamProbe"]
-
-
-class Resample(Protocol):
-    """What a probe needs to know of a run's settings: the number of bootstrap replicates."""
-
-    @property
-    def bootstrap(self) -> int:
-        """Replicates."""
-        ...
+__all__ = ["StreamProbe"]
 
 
 @runtime_checkable
@@ -48,7 +40,7 @@ class StreamProbe(Protocol):
         corpus: Corpus,
         *,
         split: Split,
-        settings: Resample,
+        settings: StreamSettings,
         progress: Progress | None = None,
     ) -> LayerResults:
         """Everything found, by layer."""

@@ -9,12 +9,11 @@ model with random weights, and beside rules that see no vector; and beside the c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from probes.corpora.data import Corpus
 from probes.split import Split
-from probes.stream.family import Resample
 from probes.stream.gather import Gathered, Steps, gather
 from probes.stream.intervals import Clusters
 from probes.stream.linear_scores import DepthReader, choose
@@ -35,11 +34,9 @@ class LinearProbe:
 
     Attributes:
         seed: of sample, random weights, control labels and bootstrap.
-        options: size of the sample, and how words are made of tokens.
     """
 
     seed: int = 0
-    options: StreamSettings = field(default_factory=StreamSettings)
 
     name = "linear"
     reads = "stream"
@@ -54,7 +51,7 @@ class LinearProbe:
         corpus: Corpus,
         *,
         split: Split,
-        settings: Resample,
+        settings: StreamSettings,
         progress: Progress | None = None,
     ) -> LayerResults:
         """Fit on SELECT, score on CONFIRM, at every depth of the stream.
@@ -63,7 +60,7 @@ class LinearProbe:
             lens: the model.
             corpus: annotated text.
             split: its halves.
-            settings: has `bootstrap`, the number of replicates.
+            settings: size of the sample, and the options of the probe.
             progress: called with (done, total), both counted in sentences.
 
         Raises:
@@ -72,7 +69,7 @@ class LinearProbe:
         """
         n_depths = lens.anatomy.n_layers + 1
         steps = Steps(progress, passes=3, fits=2 * n_depths)
-        gathered = gather(lens, corpus, split, self.options, seed=self.seed, steps=steps, out_of_order=True)
+        gathered = gather(lens, corpus, split, settings, seed=self.seed, steps=steps, out_of_order=True)
         tasks = label_tasks(gathered, self.seed)
         units = Clusters.of(split, seed=self.seed, bootstrap=settings.bootstrap)
         scores = choose(list(_scores(gathered, tasks, units, steps)))

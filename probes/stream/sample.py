@@ -42,15 +42,17 @@ def draw_sample(
 ) -> tuple[list[Sampled], int]:
     """Sentences in an order that depends on their names and the seed alone, and how many did not fit the model.
 
-    Each half gives whole sentences until it has `words` words or is used up. Memory holds the sample, never the corpus.
+    Each half gives whole sentences until it has `words` words or is used up, SELECT a tenth of them for stopping.
+    Memory holds the sample, never the corpus.
 
     Raises:
         ProbeDataError: nothing is left to fit, to stop or to score on.
     """
-    halves = (_Lowest(words), _Lowest(words))
+    stopping = max(1, words // TENTH)
+    parts = {"fit": _Lowest(max(1, words - stopping)), "stop": _Lowest(stopping), "confirm": _Lowest(words)}
     for rank, sampled in _ranked(corpus, split, seed):
-        halves[sampled.part == "confirm"].offer(rank, sampled)
-    drawn = [sampled for half in halves for sampled in half.in_order()]
+        parts[sampled.part].offer(rank, sampled)
+    drawn = [sampled for part in parts.values() for sampled in part.in_order()]
     kept = [sampled for sampled in drawn if usable(sampled.sentence)]
     for part in PARTS:
         if not any(sampled.part == part for sampled in kept):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,6 @@ from jaxtyping import Float32
 from attnlens.errors import ProbeDataError
 from probes.corpora.data import Corpus
 from probes.split import Split
-from probes.stream.family import Resample
 from probes.stream.gather import RANDOM_WEIGHTS, Gathered, Steps, gather
 from probes.stream.intervals import Clusters
 from probes.stream.linear_scores import choose
@@ -62,11 +61,9 @@ class StructuralProbe:
 
     Attributes:
         seed: of sample, random weights, the probe's start and bootstrap.
-        options: size of the sample, rank, and how words are made of tokens.
     """
 
     seed: int = 0
-    options: StreamSettings = field(default_factory=StreamSettings)
 
     name = "structural"
     reads = "stream"
@@ -81,7 +78,7 @@ class StructuralProbe:
         corpus: Corpus,
         *,
         split: Split,
-        settings: Resample,
+        settings: StreamSettings,
         progress: Progress | None = None,
     ) -> LayerResults:
         """Fit on SELECT, score on CONFIRM, at every depth of the stream.
@@ -90,7 +87,7 @@ class StructuralProbe:
             lens: the model.
             corpus: text with trees.
             split: its halves.
-            settings: has `bootstrap`, the number of replicates.
+            settings: size of the sample, and the options of the probe.
             progress: called with (done, total), both counted in sentences.
 
         Raises:
@@ -99,8 +96,8 @@ class StructuralProbe:
         """
         n_depths = lens.anatomy.n_layers + 1
         steps = Steps(progress, passes=2, fits=4 * n_depths)
-        gathered = gather(lens, corpus, split, self.options, seed=self.seed, steps=steps)
-        task = _Task.of(gathered, self.options.rank, self.seed)
+        gathered = gather(lens, corpus, split, settings, seed=self.seed, steps=steps)
+        task = _Task.of(gathered, settings.rank, self.seed)
         units = Clusters.of(split, seed=self.seed, bootstrap=settings.bootstrap)
         distances, depths = (task.fitted_distances(steps.fitted), task.fitted_depths(steps.fitted))
         scores = choose(

@@ -334,10 +334,21 @@
     return drawAll;
   }
 
+  // ---- layers ----------------------------------------------------------------------------------------------------
+
+  function startLayers() {
+    const drawAll = () => data.layers.forEach((themes, index) => {
+      draw(`layers-${index}`, structuredClone(themes[theme()]));
+    });
+    drawAll();
+    return drawAll;
+  }
+
   // ---- start -----------------------------------------------------------------------------------------------------
 
   const parts = [];
   if (data.labels_map) parts.push(startLabels());
+  if ((data.layers || []).length) parts.push(startLayers());
   if (data.weights) parts.push(startRun());
   const redraw = () => parts.forEach((part) => part());
   startTheme(redraw);
