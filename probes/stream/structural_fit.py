@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ Matrix = Float64[np.ndarray, "d_model rank"]
 # Hewitt and Manning's published settings.
 SPREAD, RATE, BATCH, PATIENCE, GAIN = 0.05, 1e-3, 20, 5, 1e-4
 EPOCHS = 40
+# Ours: an epoch is at least so many batches. With the few of a small corpus the rate would fall, and fitting end, too
+# early.
+FEWEST_BATCHES = 60
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ def fit_distance(
 
     The loss of a sentence is the mean absolute difference over its pairs of words. Source: Hewitt and Manning 2019,
     "A Structural Probe for Finding Syntax in Word Representations" (NAACL), section 2. Departures: batches hold
-    sentences of similar length, and vectors are divided by one number per set, so that depths and models whose vectors
-    differ in length are fitted alike.
+    sentences of similar length; an epoch has at least 60 batches, whatever the size of the corpus; vectors are divided
+    by one number per set, so that depths and models whose vectors differ in length are fitted alike.
 
     Args:
         sets: of vectors of the same words.
@@ -165,9 +169,12 @@ class _Fitting:
         self, fitted: Sequence[Batch], held_out: Sequence[Batch], loss: Loss, on_fitted: Callable[[], None]
     ) -> list[Matrix]:
         active = list(self._runs)
+        passes = math.ceil(FEWEST_BATCHES / len(fitted))
         n_held_out = sum(len(batch.words) for batch in held_out)
         for epoch in range(EPOCHS):
-            for number in torch.randperm(len(fitted), generator=self._generator).tolist():
+            for number in (
+                torch.randperm(passes * len(fitted), generator=self._generator).remainder(len(fitted)).tolist()
+            ):
                 _step(active, fitted[number], loss)
             with torch.no_grad():
                 losses = torch.stack([loss(_moved(active, batch), batch) for batch in held_out]).sum(0) / n_held_out
