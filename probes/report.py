@@ -20,6 +20,8 @@ from probes.family import Probe
 from probes.findings import Findings, Settings
 from probes.random_models import UNMEASURED, RandomPass
 from probes.split import RULE, Split
+from probes.stream.result import LayerResults
+from probes.stream.table import layers_frame
 from probes.table import cells_frame
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ __all__ = ["CAVEAT", "FILES", "SCHEMA", "HeadReport", "check_folder", "make_repo
 SCHEMA = "attnlens.heads/1"
 CAVEAT = "Attention is evidence of information movement, not explanation."
 FILES = ("heads.json", "cells.parquet")
+LAYERS = "layers.parquet"
 SPECIALS = "special tokens are never queries and never win an argmax; their attention is not shared out"
 
 
@@ -61,6 +64,10 @@ class HeadReport:
         """A table with one row per question and head: counts of both halves, scores, baselines, tests."""
         return self.frame.copy()
 
+    def layers_frame(self) -> pd.DataFrame:
+        """A table with one row per task, measure and layer of the probes of the stream; empty where none were run."""
+        return layers_frame(self.document.get("layers", ()))
+
     def to_json(self) -> dict[str, Any]:
         """The document of `heads.json`."""
         return dict(self.document)
@@ -75,16 +82,23 @@ class HeadReport:
     def save(self, folder: Path | str) -> tuple[Path, ...]:
         """Write `heads.json` and `cells.parquet` into `folder`, each whole or not at all; returns their paths.
 
+        `layers.parquet` is written too where the stream was probed; one of an earlier run is removed where it was not.
+
         Raises:
             OutputError: they cannot be written there.
         """
         check_folder(folder)
-        results, cells = (Path(folder) / name for name in FILES)
+        results, cells, layers = (Path(folder) / name for name in (*FILES, LAYERS))
         text = json.dumps(self.document, indent=1, ensure_ascii=False, allow_nan=False)
         with whole_file(cells) as cells_part, whole_file(results) as results_part:
             self.frame.to_parquet(cells_part, index=False)
             results_part.write_text(text + "\n", encoding="utf-8")
-        return results, cells
+        if not self.document.get("layers"):
+            layers.unlink(missing_ok=True)
+            return results, cells
+        with whole_file(layers) as layers_part:
+            self.layers_frame().to_parquet(layers_part, index=False)
+        return results, cells, layers
 
 
 def check_folder(folder: Path | str) -> None:
@@ -93,7 +107,7 @@ def check_folder(folder: Path | str) -> None:
     Raises:
         OutputError: they cannot.
     """
-    for name in FILES:
+    for name in (*FILES, LAYERS):
         check_writable(Path(folder) / name)
 
 
@@ -112,17 +126,19 @@ def make_report(
     n_dropped: int,
     tokenizer: Any = None,
     random: RandomPass = UNMEASURED,
+    layers: Sequence[LayerResults] = (),
 ) -> HeadReport:
     """Put the findings into the shape of `heads.json`.
 
-    `random` is the pass over models with random weights that `findings` were made with.
+    `random` is the pass over models with random weights that `findings` were made with; `layers` is what probes of the
+    residual stream found.
 
     Raises:
         ResultsError: the document breaks its own schema (a bug, or a plug-in's label without a name).
     """
     heads = [head_part(head, index, findings) for index, head in enumerate(anatomy.heads())]
     n_labelled = sum(bool(head["labels"]) for head in heads)
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "model": anatomy.to_json(),
         "corpus": {
@@ -139,7 +155,7 @@ def make_report(
             "notes": list(corpus.notes),
         },
         "scope": {
-            "families": [probe.name for probe in probes],
+            "families": [*(probe.name for probe in probes), *(each.family for each in layers)],
             "left_out": dict(left_out),
             "unit": split.unit,
             "resampled": resampled(split),
@@ -164,6 +180,9 @@ def make_report(
         "heads": heads,
         "relations": [relation_part(best, anatomy) for best in findings.best],
     }
+    if layers:
+        document["scope"] |= {"stream": {each.family: dict(each.about) for each in layers}}
+        document["layers"] = [row for each in layers for row in each.to_json()]
     _validate(document)
     return HeadReport(document, cells_frame(anatomy, findings))
 
