@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -31,12 +31,15 @@ __all__ = ["main", "probe"]
 def probe(
     family: Annotated[
         str,
-        typer.Argument(metavar="FAMILY|all", help="positional, syntax, coreference, another installed one, or all."),
+        typer.Argument(
+            metavar="FAMILY|all",
+            help="positional, syntax, coreference, structural, linear, another, or all.",
+        ),
     ],
     model: ModelOption,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CORPUS]...", help="More corpora: -c A B is -c A -c B.", show_default=False),
+        typer.Argument(metavar="CORPUS", help="More corpora: -c A B is -c A -c B.", show_default=False),
     ] = None,
     corpus: Annotated[
         list[str] | None,
@@ -64,6 +67,18 @@ def probe(
         int, typer.Option("--batch-size", min=1, metavar="N", help="Sentences per forward pass.")
     ] = 16,
     engine: Annotated[str, typer.Option("--engine", metavar="ENGINE", help="What runs the corpus.")] = "local",
+    with_stream: Annotated[
+        bool,
+        typer.Option("--with-stream", help="With 'all': train the probes of the residual stream, too."),
+    ] = False,
+    stream_words: Annotated[
+        int,
+        typer.Option("--stream-words", min=1, metavar="N", help="Words of each half that these probes read at most."),
+    ] = 6000,
+    pieces: Annotated[
+        str, typer.Option("--pieces", metavar="mean|first|last", help="Which tokens make a word's vector there.")
+    ] = "mean",
+    rank: Annotated[int, typer.Option("--rank", min=1, metavar="N", help="Of the structural probe.")] = 64,
     device: Device = None,
     dtype: Dtype = None,
     allow_pickle: AllowPickle = False,
@@ -81,18 +96,29 @@ def probe(
         from probes.corpora.sources import open_corpus, told
         from probes.engine import choose_families
         from probes.report import check_folder
+        from probes.stream.settings import Pieces, StreamSettings
 
+        options = StreamSettings(words=stream_words, pieces=cast("Pieces", pieces), rank=rank)
         if output is not None:
             check_folder(output)
         opened = open_corpus([*(corpus or []), *(files or [])] or None, limit=limit, skip_bad=skip_bad)
-        _, left_out = choose_families(family, opened, seed)
+        _, left_out = choose_families(family, opened, seed, with_stream=with_stream)
     for line in told(opened):
         console.say(printable(line))
     for name, reason in left_out.items():
         console.say(printable(f"{name} is left out: {reason}."))
     lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     with console.progress(f"probing {printable(opened.name)}") as advance:
-        report: HeadReport = run(lens, family, opened, seed=seed, batch_size=batch_size, progress=advance)
+        report: HeadReport = run(
+            lens,
+            family,
+            opened,
+            seed=seed,
+            batch_size=batch_size,
+            with_stream=with_stream,
+            stream=options,
+            progress=advance,
+        )
     paths = report.save(output) if output is not None else ()
     _print(report, paths, as_json)
 
@@ -101,9 +127,13 @@ def _print(report: HeadReport, paths: Sequence[Path], as_json: bool) -> None:
     if as_json:
         console.json(report.to_json())
         return
+    from probes.stream.tables import draw_layers
     from probes.tables import draw
 
-    console.out(*draw(report.to_json(), console.stdout_width()))
+    document, width = report.to_json(), console.stdout_width()
+    if set(document["scope"]["families"]) - set(document["scope"].get("stream", ())):
+        console.out(*draw(document, width))
+    console.out(*draw_layers(document, width))
     if paths:
         console.out("", "written: " + ", ".join(printable(str(path)) for path in paths))
 

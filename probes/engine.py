@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Int64
+
 from attnlens.errors import CorpusError, PluginError, ProbeDataError, UsageError
 from attnlens.plugins import installed, load_plugin
 from probes.corpora.data import Corpus, Sentence
@@ -15,16 +18,19 @@ from probes.examples import Example, Pool, example_of
 from probes.family import Probe, rule_names
 from probes.findings import Findings, Settings, find
 from probes.plain import observe
+from probes.random_models import measure_random, read_share
 from probes.report import HeadReport, make_report
 from probes.seeing import Eyes
 from probes.split import Split, split_corpus
+from probes.stream.family import StreamProbe
+from probes.stream.settings import StreamSettings
 from probes.tally import Key, Tally
 from probes.texts import Kind, Text, texts_of
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["ALL", "GROUP", "Counts", "Progress", "choose_families", "load_family", "run"]
+__all__ = ["ALL", "GROUP", "Counts", "Progress", "choose_families", "load_family", "run", "separate"]
 
 ALL = "all"
 GROUP = "attnlens.probes"
@@ -52,6 +58,9 @@ def run(
     batch_size: int = 16,
     bootstrap: int = 2000,
     permutations: int = 9999,
+    random_models: int = 5,
+    with_stream: bool = False,
+    stream: StreamSettings | None = None,
     progress: Progress | None = None,
 ) -> HeadReport:
     """Classify every head of a model against an annotated corpus.
@@ -66,6 +75,9 @@ def run(
         batch_size: texts per forward pass.
         bootstrap: number of bootstrap replicates.
         permutations: number of sign patterns.
+        random_models: copies with random weights whose best head a label has to beat; 0 leaves this out and says so.
+        with_stream: "all" includes the probes of the residual stream, which are trained; by name they run without it.
+        stream: options of these probes; `bootstrap` and `batch_size` are taken from above.
         progress: called with (sentences done, sentences in all).
 
     Raises:
@@ -73,16 +85,22 @@ def run(
         CorpusError: the corpus cannot be read, or lacks what a family needs.
         ProbeDataError: no sentence fits the model.
     """
+    if random_models < 0:
+        raise UsageError(f"{random_models} models with random weights were asked for; expected 0 or more.")
     if batch_size < 1:
         raise UsageError(f"the batch size is {batch_size}; expected at least 1.")
     opened = open_corpus(corpus, limit=limit, skip_bad=skip_bad)
-    probes, left_out = choose_families(families, opened, seed)
+    chosen, left_out = choose_families(families, opened, seed, with_stream=with_stream)
+    probes, stream_probes = separate(chosen)
     split = split_corpus(opened)
     eyes = Eyes(lens, batch_size)
     tallies, pool, counts = _walk(eyes, opened, probes, split, progress)
     settings = Settings(seed=seed, bootstrap=bootstrap, permutations=permutations)
-    findings = find(probes, tallies, split, settings)
+    read = read_share(lambda copy: Eyes(copy, batch_size), opened, probes, split, max(random_models, 1), seed)
+    random = measure_random(lens, random_models if probes else 0, read, settings.thresholds.fewest)
+    findings = find(probes, tallies, split, settings, random=random.best, layers=_layers(lens))
     findings = replace(findings, examples=_examples(eyes, probes, findings, pool))
+    options = replace(stream or StreamSettings(), bootstrap=bootstrap, batch_size=batch_size)
     return make_report(
         anatomy=lens.anatomy,
         corpus=opened,
@@ -95,11 +113,31 @@ def run(
         bos=eyes.bos,
         n_skipped=len(counts.skipped),
         n_dropped=counts.dropped_words,
+        tokenizer=lens.tokenizer,
+        random=random,
+        layers=[probe.run(lens, opened, split=split, settings=options, progress=progress) for probe in stream_probes],
     )
 
 
-def choose_families(families: str | Sequence[str], corpus: Corpus, seed: int = 0) -> tuple[list[Probe], dict[str, str]]:
+def _layers(lens: Lens) -> Int64[np.ndarray, " head"] | None:
+    """The layer of every head; None where several stacks have layers of their own."""
+    heads = lens.anatomy.heads()
+    one_stack = len({head.stack for head in heads}) == 1
+    return np.array([head.layer for head in heads], dtype=np.int64) if one_stack else None
+
+
+def separate(families: Sequence[Probe | StreamProbe]) -> tuple[list[Probe], list[StreamProbe]]:
+    """Families that read attention, and those that read the residual stream."""
+    stream = [family for family in families if isinstance(family, StreamProbe)]
+    return [family for family in families if not isinstance(family, StreamProbe)], stream
+
+
+def choose_families(
+    families: str | Sequence[str], corpus: Corpus, seed: int = 0, *, with_stream: bool = False
+) -> tuple[list[Probe | StreamProbe], dict[str, str]]:
     """The probes to run, and those that "all" leaves out with the reason.
+
+    "all" has the probes of the residual stream only `with_stream`.
 
     Raises:
         PluginError: an unknown family, or one that cannot be loaded.
@@ -111,6 +149,8 @@ def choose_families(families: str | Sequence[str], corpus: Corpus, seed: int = 0
     if not names:
         raise UsageError("no probe family was named; name one, or 'all'.")
     loaded = [load_family(name, seed) for name in names]
+    if everything and not with_stream:
+        loaded = [probe for probe in loaded if not isinstance(probe, StreamProbe) or probe.name in asked]
     refusals = {probe.name: reason for probe in loaded if (reason := probe.refusal(corpus))}
     usable = [probe for probe in loaded if probe.name not in refusals]
     if refusals and (not everything or not usable):
@@ -118,7 +158,7 @@ def choose_families(families: str | Sequence[str], corpus: Corpus, seed: int = 0
     return usable, refusals
 
 
-def load_family(name: str, seed: int = 0) -> Probe:
+def load_family(name: str, seed: int = 0) -> Probe | StreamProbe:
     """The probe registered as `name`.
 
     Raises:
@@ -131,7 +171,7 @@ def load_family(name: str, seed: int = 0) -> Probe:
         raise PluginError(
             f"the probe {name!r} cannot be made with seed={seed}: {type(error).__name__}: {error}."
         ) from error
-    if not isinstance(probe, Probe):
+    if not isinstance(probe, Probe | StreamProbe):
         missing = [part for part in (*Probe.__annotations__, "ask", "pointer") if not hasattr(probe, part)]
         raise PluginError(f"{name!r} is no probe: it lacks {', '.join(missing) or 'methods'}; see probes.family.Probe.")
     return probe
