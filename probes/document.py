@@ -81,7 +81,7 @@ def _label(judgement: Judgement, findings: Findings) -> dict[str, Any]:
         "causal": None if judgement.causal is None else dict(judgement.causal),
         "reach": number(scores.reach),
         "examples": [_example(example) for example in examples],
-    }
+    } | dict(findings.beside.get((judgement.family, head), {}))
 
 
 def _baselines(scores: Scores, head: int) -> Iterator[dict[str, Any]]:

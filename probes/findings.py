@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -14,6 +15,7 @@ from probes.conditions import Need
 from probes.examples import Example
 from probes.family import Probe
 from probes.labels import Corrected, Judgement, adjusted, judgements, verdict
+from probes.own_results import Reporting, is_question, own_results, rounded
 from probes.positions import PatternFacts, positional_judgements
 from probes.scores import Scores, Setting, score_cell
 from probes.simple_rules import SimpleRules
@@ -59,6 +61,8 @@ class Findings:
         judgements: labels and near misses of all heads.
         best: per question of the families that compare with rules.
         examples: by family, question and head.
+        own: what families report beside labels, by name; see `probes.own_results`.
+        beside: what stands beside labels, by family and head.
     """
 
     scores: tuple[Scores, ...]
@@ -66,6 +70,8 @@ class Findings:
     judgements: tuple[Judgement, ...]
     best: tuple[BestHead, ...]
     examples: Mapping[tuple[str, Key, int], list[Example]] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
 
     def labels(self) -> tuple[Judgement, ...]:
         """What was earned."""
@@ -95,6 +101,7 @@ def find(
     random: Mapping[Question, RandomBest] | None = None,
     layers: Int64[np.ndarray, " head"] | None = None,
     facts: PatternFacts | None = None,
+    heads: Sequence[str] = (),
 ) -> Findings:
     """Score every cell, correct for everything tested, decide on labels.
 
@@ -106,6 +113,7 @@ def find(
         random: what the best head of models with random weights does on each question; None where not measured.
         layers: the layer of every head, for what the first one does; None where layers have no order.
         facts: what is known about whole patterns and values; None where not measured.
+        heads: their names, for what families report themselves; numbers where empty.
     """
     resampling = Resampling.draw(
         int(split.confirm.sum()),
@@ -128,6 +136,7 @@ def find(
         )
         for probe in probes
         for key in tallies[probe.name]
+        if is_question(probe, key)
     ]
     q = adjusted(scores)
     judged = _judge(probes, scores, q, setting, facts)
@@ -137,7 +146,31 @@ def find(
         for each, one in zip(scores, q, strict=True)
         if by_name[each.family].contrast
     ]
-    return Findings(tuple(scores), tuple(q), tuple(judged), tuple(best))
+    return Findings(
+        scores=tuple(scores),
+        q=tuple(q),
+        judgements=tuple(judged),
+        best=tuple(best),
+        own=own_results(probes, tallies, setting, heads or _numbers(tallies)),
+        beside=_beside(probes, scores, judged),
+    )
+
+
+def _numbers(tallies: Mapping[str, Tally]) -> list[str]:
+    return [str(head) for head in range(max((tally.n_heads for tally in tallies.values()), default=0))]
+
+
+def _beside(
+    probes: Sequence[Probe], scores: Sequence[Scores], judged: Sequence[Judgement]
+) -> dict[tuple[str, int], Mapping[str, Any]]:
+    """What families that report for themselves say beside their labels and near misses."""
+    found: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for probe in probes:
+        if isinstance(probe, Reporting):
+            own = {each.key: each for each in scores if each.family == probe.name}
+            heads = {each.head for each in judged if each.family == probe.name}
+            found |= {(probe.name, head): rounded(probe.beside(own, head)) for head in sorted(heads)}
+    return found
 
 
 def _judge(

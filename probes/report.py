@@ -179,6 +179,7 @@ def make_report(
         "versions": _versions(),
         "heads": heads,
         "relations": [relation_part(best, anatomy) for best in findings.best],
+        **findings.own,
     }
     if layers:
         document["scope"] |= {"stream": {each.family: dict(each.about) for each in layers}}

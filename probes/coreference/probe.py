@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from probes.conditions import Conditions, Margin
-from probes.coreference import antecedents, gap, winobias
+from probes.coreference import antecedents, gap, results, winobias
 from probes.coreference.anaphors import RULES, anaphors_in
 from probes.coreference.contests import trials_of
 from probes.corpora.data import Corpus, Sentence
 from probes.family import Pointer, Rule, Wording
 from probes.questions import OptionTrials
-from probes.tally import Key
+from probes.scores import Scores, Setting
+from probes.tally import Key, Tally
 from probes.texts import Kind
 from probes.words import Reading
 
@@ -82,10 +83,24 @@ class CoreferenceProbe:
     def conditions(self, key: Key) -> Conditions:
         """Better than chance and any offset by .10, than the nearest compatible mention by .05.
 
-        The smaller margin is over the harder rule. Both thresholds are ours.
+        The smaller margin is over the harder rule. Both thresholds are ours. WinoBias is reported and never tested.
         """
+        if key.relation.startswith(winobias.NAME):
+            return Conditions(margins=(), selectivity=None, target_mass=None, significant=False, strong=None)
         margins = (Margin(("chance", "offset", "random"), 0.10), Margin(("compatible mention",), 0.05))
         return Conditions(margins=margins, selectivity=None, strong=None)
+
+    def is_count(self, key: Key) -> bool:
+        """What GAP's F1 is made of."""
+        return gap.is_count(key)
+
+    def results(self, tally: Tally, setting: Setting, heads: Sequence[str]) -> dict[str, Any]:
+        """`gap` and `bias` of `heads.json`."""
+        return results.results(tally, setting, heads)
+
+    def beside(self, scores: Mapping[Key, Scores], head: int) -> dict[str, Any]:
+        """Beside a label: its figures by kind of mention, and whether GAP agrees."""
+        return results.beside(scores, head)
 
     def pointer(self, key: Key, seen: Reading) -> Pointer | None:
         """The text's first anaphor of this kind."""
