@@ -17,7 +17,7 @@ from probes.scores import Scores, Setting, above
 from probes.statistics import replicates
 from probes.tally import UNIT
 
-__all__ = ["Find", "confidence", "grade"]
+__all__ = ["Find", "confidence", "grade", "reached"]
 
 Replicates = Float64[np.ndarray, "replicate some_head"]
 Holds = Bool[np.ndarray, "replicate some_head"]
@@ -70,7 +70,7 @@ def confidence(
     return np.asarray(holds.mean(axis=0))
 
 
-def reached(gap: Replicates, by: float) -> Holds:
+def reached(gap: Float64[np.ndarray, "*shape"], by: float) -> Bool[np.ndarray, "*shape"]:
     """A margin is reached by being as large, and in any case above nothing."""
     return np.asarray((gap >= by) & (gap > 0))
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from probes.conditions import Conditions
 from probes.confidence import Find, confidence, reached
 from probes.family import Probe, Wording
-from probes.scores import Gap, Scores, Setting
+from probes.scores import Scores, Setting
 from probes.simple_rules import Explanation, SimpleRules
 from probes.statistics import benjamini_hochberg
 from probes.thresholds import Thresholds
@@ -124,14 +124,40 @@ def judgements(
     wording, asked = probe.wording(scores.key), scores.conditions
     if wording is None or asked is None or not scores.tested.any():
         return
-    sure = np.full(len(scores.tested), np.nan)
-    sure[scores.tested] = confidence(scores, scores.tested, setting, find)
-    for head in np.flatnonzero(scores.tested).tolist():
-        misses = list(_misses(scores, head, float(q.label[head]), float(sure[head]), setting.thresholds, find))
-        if misses and not _near(scores, head, float(q.label[head]), setting.thresholds):
-            continue
-        plain = _judgement(scores, head, wording, float(q.label[head]), float(sure[head]), misses)
-        yield plain if misses else _formed(plain, float(q.strong[head]), own, setting, find)
+    limits = setting.thresholds
+    sure = _confidence(scores, scores.tested, setting, find)
+    misses = {
+        head: list(_misses(scores, head, float(q.label[head]), float(sure[head]), limits, find))
+        for head in np.flatnonzero(scores.tested).tolist()
+    }
+    earned = [head for head, missed in misses.items() if not missed]
+    strong = _strong(scores, earned, q, setting, find)
+    for head, missed in misses.items():
+        if not missed or _near(scores, head, float(q.label[head]), limits):
+            plain = _judgement(scores, head, wording, float(q.label[head]), float(sure[head]), missed)
+            yield plain if missed else _formed(plain, strong.get(head), own, limits)
+
+
+def _confidence(
+    scores: Scores, heads: Bool[np.ndarray, " head"], setting: Setting, find: Find, *, strong: bool = False
+) -> Float64[np.ndarray, " head"]:
+    """As `probes.confidence`, NaN at the other heads."""
+    sure = np.full(len(heads), np.nan)
+    if heads.any():
+        sure[heads] = confidence(scores, heads, setting, find, strong=strong)
+    return sure
+
+
+def _strong(scores: Scores, earned: Sequence[int], q: Corrected, setting: Setting, find: Find) -> dict[int, float]:
+    """Of the heads that earned the label those that have its `-strong` form, with the confidence in that."""
+    gap, limits = scores.strong, setting.thresholds
+    if gap is None:
+        return {}
+    beats = np.zeros(len(scores.tested), dtype=bool)
+    beats[list(earned)] = True
+    beats &= reached(gap.confirm, gap.margin.by) & (gap.low > 0) & (q.strong <= limits.q)
+    sure = _confidence(scores, beats, setting, find, strong=True)
+    return {head: float(sure[head]) for head in np.flatnonzero(beats).tolist() if sure[head] >= limits.confidence}
 
 
 def _judgement(scores: Scores, head: int, wording: Wording, q: float, sure: float, misses: Sequence[str]) -> Judgement:
@@ -160,17 +186,14 @@ def _unmeasured(scores: Scores) -> tuple[str, ...]:
     return tuple(kind for kind in ("random", "shuffled", "layer 0") if kind not in scores.baselines)
 
 
-def _formed(judgement: Judgement, q: float, own: SimpleRules, setting: Setting, find: Find) -> Judgement:
-    """An earned label in its form: strong, explained, or as it is."""
-    scores, head, limits = judgement.scores, judgement.head, setting.thresholds
+def _formed(judgement: Judgement, strong: float | None, own: SimpleRules, limits: Thresholds) -> Judgement:
+    """An earned label in its form: strong (with that much confidence), explained, or as it is."""
+    scores = judgement.scores
     assert scores.conditions is not None
-    explanation = own.explain(scores, head) if scores.conditions.explicable else None
+    explanation = own.explain(scores, judgement.head) if scores.conditions.explicable else None
     judgement = replace(judgement, explanation=explanation)
-    if scores.strong is not None and _beats(scores.strong, head) and q <= limits.q:
-        one = np.arange(len(scores.tested)) == head
-        sure = float(confidence(scores, one, setting, find, strong=True)[0])
-        if sure >= limits.confidence:
-            return replace(judgement, wording=_tracked(judgement.wording), confidence=sure, tier="strong")
+    if strong is not None:
+        return replace(judgement, wording=_tracked(judgement.wording), confidence=strong, tier="strong")
     if explanation is not None and explanation.share > limits.explained:
         text = (
             f"{judgement.wording.text}, but its own rule {explanation.rule!r} "
@@ -178,10 +201,6 @@ def _formed(judgement: Judgement, q: float, own: SimpleRules, setting: Setting, 
         )
         return replace(judgement, wording=Wording(f"explained-by-{explanation.by}", text), tier="explained")
     return judgement
-
-
-def _beats(gap: Gap, head: int) -> bool:
-    return bool(reached(gap.confirm[head], gap.margin.by) and gap.low[head] > 0)
 
 
 def _tracked(wording: Wording) -> Wording:
@@ -196,7 +215,7 @@ def _near(scores: Scores, head: int, q: float, thresholds: Thresholds) -> bool:
     if asked.significant:
         return bool(scores.margin[head] >= thresholds.weak_margin and q <= thresholds.q)
     reaches = [limit for limit in (asked.least, asked.low) if limit is not None]
-    margins = all(reached(gap.confirm[head], gap.margin.by) for gap in scores.gaps)
+    margins = all(reached(gap.confirm[[head]], gap.margin.by).all() for gap in scores.gaps)
     return margins and all(scores.score[head] >= limit for limit in reaches)
 
 
