@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from probes.syntax.trials import COLUMN, LABELLED, column_trials, row_trials
 from probes.tally import Key
 from probes.texts import Kind
 from probes.words import Reading
+
+if TYPE_CHECKING:
+    from probes.close_reading import CloseReading
 
 __all__ = ["SyntaxProbe"]
 
@@ -109,6 +112,12 @@ class SyntaxProbe:
             return None
         where = "" if key.at == "word" else ", where the word is predicted"
         return Wording(key.relation, f"consistent with {key.relation} ({DIRECTIONS[key.direction]}{where})")
+
+    def read_closely(self, reading: CloseReading) -> dict[str, Any]:
+        """`trees`, `ensembles` and `parser`: what takes whole matrices."""
+        from probes.syntax.close_results import read_closely
+
+        return read_closely(reading)
 
     def pointer(self, key: Key, reading: Reading) -> Pointer | None:
         """The sentence's first scored trial of the question: the row that asks, and all of the row's right answers."""

@@ -2,8 +2,8 @@
 
 Undirected (UUAS): the maximum spanning tree over weights in both directions, Aw + Aw^T. Directed (UAS): the best tree
 that hangs on the gold root, over the weights of each word on the others (Raganato and Tiedemann 2018,
-doi:10.18653/v1/W18-5431). Punctuation is no word here: what hangs on it hangs on the nearest word above it. Sentences of
-one word have no tree. All arcs count alike (micro average).
+doi:10.18653/v1/W18-5431). Punctuation is no word here: what hangs on it hangs on the nearest word above it. Sentences
+of one word have no tree. All arcs count alike (micro average).
 
 Baselines without a model: neighbours joined in a chain; every word hangs on the next one, or on the previous one; a
 tree drawn at random, of which the expectation is known (each two of n words are joined with probability 2/n, and a word
