@@ -27,8 +27,6 @@ def survey(form: Format, sources: Sequence[Source], sha256: str, *, skip_bad: bo
     read = partial(_walk, form.name, sources, skip_bad)
     corpus, bare = counted(name, sha256, read, form.read(sources, faults))
     if form.needs_all_trees and corpus.n_trees and bare:
-        if not skip_bad:
-            raise at(name, bare, "a sentence without heads, while others have them; add or remove it.")
         faults = Faults(skip_bad)
         read = partial(_walk, form.name, sources, skip_bad, trees_only=True)
         corpus, _ = counted(name, sha256, read, _with_trees(form.read(sources, faults), name, faults))
@@ -90,7 +88,9 @@ def _with_trees(documents: Iterable[Document], name: str, faults: Faults) -> Ite
                 mentions = tuple(replace(mention, sentence=len(kept)) for mention in sentence.mentions)
                 kept.append(replace(sentence, mentions=mentions))
             else:
-                faults.leave_out(at(name, sentence.line, "a sentence without heads, while others have them."))
+                faults.leave_out(
+                    at(name, sentence.line, "a sentence without heads, while others have them; add or remove it.")
+                )
         if kept:
             yield Document(document.id, tuple(kept), kept_before[document.id])
             kept_before[document.id] += len(kept)

@@ -90,10 +90,25 @@ def test_what_was_left_out_of_each_file_adds_up(tmp_path):
     assert len(corpus.notes) == 1
 
 
-@pytest.mark.parametrize("again", [lambda path: path, lambda path: path.parent / "." / path.name])
-def test_a_file_that_is_named_twice_is_refused(files, again):
-    with pytest.raises(CorpusError, match=r"a\.conllu is named twice"):
-        open_corpus([files[0], again(files[0])])
+def test_the_digest_is_over_the_files_in_their_order_also_where_some_are_read_together(tmp_path):
+    line = "1 The guard met [the nurse] and thanked [{}].\n"
+    files = [
+        written(tmp_path / "pro_stereotyped_type2.txt", line.format("her")),
+        written(tmp_path / "a.conllu", TREEBANK),
+        written(tmp_path / "anti_stereotyped_type2.txt", line.format("him")),
+    ]
+
+    digests = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in files)
+
+    assert open_corpus(files).sha256 == hashlib.sha256(digests.encode()).hexdigest()
+
+
+def test_a_file_that_is_named_twice_is_refused(files, tmp_path):
+    (tmp_path / "link.conllu").symlink_to(files[0])
+
+    for again in (files[0], tmp_path / "link.conllu"):
+        with pytest.raises(CorpusError, match=rf"{again.name} is named twice"):
+            open_corpus([files[0], again])
 
 
 def test_an_empty_list_is_a_usage_error():
