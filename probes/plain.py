@@ -1,4 +1,7 @@
-"""The plain way of scoring: one text after the other, in numpy. Slow and short; the fast way is held to it."""
+"""The plain way of scoring: one text after the other, in numpy. Slow and short; the fast way is held to it.
+
+Each weight and each win is rounded to parts of `UNIT` before it is added to others, so that the order does not matter.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from jaxtyping import Float64, Int64
 
 from probes.family import Measuring, Probe
 from probes.questions import Cells, Level, OptionTrials, RowTrials
-from probes.tally import Key, Tally, in_units
+from probes.tally import UNIT, Key, Tally, in_units
 from probes.view import LayerView, Sums, Values
 from probes.words import Observation
 
@@ -48,21 +51,21 @@ def _add_rows(tally: Tally, seen: Observation, trials: RowTrials) -> None:
     counted = _counted(trials.question, len(trials.keys))
     target = counted[trials.targets.of]
     paired = counted * trials.paired[:, None]
-    hit = _at(won, trials.targets)
+    hit = _wins_at(won, trials.targets)
     mass_chance = trials.chance if trials.mass_chance is None else trials.mass_chance
     sums = {
         "trials": counted.sum(axis=0),
         "asked": trials.asked,
         "control_trials": paired.sum(axis=0),
-        "chance": in_units(trials.chance @ counted),
-        "mass_chance": in_units(mass_chance @ counted),
-        "hits": in_units((hit @ target).T),
-        "mass": in_units((_at(weights, trials.targets) @ target).T),
-        "paired_hits": in_units((hit @ paired[trials.targets.of]).T),
-        "control_hits": in_units((_at(won, trials.controls) @ counted[trials.controls.of]).T),
-        "shuffled_hits": in_units((_at(won, trials.shuffled) @ counted[trials.shuffled.of]).T),
-        "rules": in_units(target.T @ trials.points),
-        "rule_hits": in_units(np.einsum("he,ek,er->krh", hit, target, trials.points)),
+        "chance": in_units(trials.chance) @ counted,
+        "mass_chance": in_units(mass_chance) @ counted,
+        "hits": (hit @ target).T,
+        "mass": (in_units(_at(weights, trials.targets)) @ target).T,
+        "paired_hits": (hit @ paired[trials.targets.of]).T,
+        "control_hits": (_wins_at(won, trials.controls) @ counted[trials.controls.of]).T,
+        "shuffled_hits": (_wins_at(won, trials.shuffled) @ counted[trials.shuffled.of]).T,
+        "rules": UNIT * (target.T @ trials.points),
+        "rule_hits": np.einsum("he,ek,er->krh", hit, target, trials.points),
     }
     _add(tally, seen, trials.keys, sums)
 
@@ -80,24 +83,25 @@ def _won(seen: Observation, level: Level) -> Amounts:
 def _add_options(tally: Tally, seen: Observation, trials: OptionTrials) -> None:
     weights = seen.words if trials.level == "word" else seen.attention.astype(np.float64)
     n_options, n_trials = len(trials.right), len(trials.question)
-    of_option = np.arange(n_options)[:, None] == trials.cells.of[None, :]
     of_trial = trials.option_trial[:, None] == np.arange(n_trials)[None, :]
-    amount = _at(weights, trials.cells) @ of_option.T
+    amount = np.zeros((len(weights), n_options))
+    for entry, option in enumerate(trials.cells.of):  # one after the other: the order of a sum decides its last bit
+        amount[:, option] += _at(weights, trials.cells)[:, entry]
     best = np.where(of_trial[None], amount[:, :, None], -1.0).max(axis=1, initial=-1.0)
-    won = (amount == best[:, trials.option_trial]).astype(np.float64)
-    hit = won / (won @ of_trial)[:, trials.option_trial] * trials.right
+    won = (amount == best[:, trials.option_trial]).astype(np.int64)
+    hit = won * (UNIT // np.maximum(won @ of_trial, 1))[:, trials.option_trial] * trials.right
     counted = _counted(trials.question, len(trials.keys))
     option = counted[trials.option_trial]
     sums = {
         "trials": counted.sum(axis=0),
         "asked": trials.asked,
-        "chance": in_units(trials.chance @ counted),
-        "mass_chance": in_units(trials.chance @ counted),
-        "hits": in_units((hit @ option).T),
-        "mass": in_units((amount @ (option * trials.right[:, None])).T),
-        "rival_mass": in_units((amount @ (option * ~trials.right[:, None])).T),
-        "rules": in_units((option * trials.right[:, None]).T @ trials.points),
-        "rule_hits": in_units(np.einsum("he,ek,er->krh", hit, option, trials.points)),
+        "chance": in_units(trials.chance) @ counted,
+        "mass_chance": in_units(trials.chance) @ counted,
+        "hits": (hit @ option).T,
+        "mass": (in_units(amount) @ (option * trials.right[:, None])).T,
+        "rival_mass": (in_units(amount) @ (option * ~trials.right[:, None])).T,
+        "rules": UNIT * ((option * trials.right[:, None]).T @ trials.points),
+        "rule_hits": np.einsum("he,ek,er->krh", hit, option, trials.points),
     }
     _add(tally, seen, trials.keys, sums)
 
@@ -122,10 +126,10 @@ def _add_values(tally: Tally, seen: Observation, values: Values) -> None:
         int(seen.confirm),
         trials=int(defined.sum()),
         asked=int(defined.sum()),
-        hits=in_units(hits[:, defined].sum(axis=-1)),
-        mass=in_units(mass[:, defined].sum(axis=-1)),
-        chance=in_units(chance[defined].sum()),
-        mass_chance=in_units(mass_chance[defined].sum()),
+        hits=in_units(hits[:, defined]).sum(axis=-1),
+        mass=in_units(mass[:, defined]).sum(axis=-1),
+        chance=in_units(chance[defined]).sum(),
+        mass_chance=in_units(mass_chance[defined]).sum(),
     )
 
 
@@ -150,11 +154,18 @@ def _add_sums(tally: Tally, seen: Observation, sums: Sums) -> None:
             )
 
 
-def _counted(question: Int64[np.ndarray, " trial"], n_keys: int) -> Float64[np.ndarray, "trial key"]:
-    counted = np.zeros((len(question), n_keys))
+def _counted(question: Int64[np.ndarray, " trial"], n_keys: int) -> Int64[np.ndarray, "trial key"]:
+    counted = np.zeros((len(question), n_keys), dtype=np.int64)
     counted[np.arange(len(question)), question] = 1
     return counted
 
 
 def _at(amounts: Float64[np.ndarray, "head query key"], cells: Cells) -> Amounts:
     return np.asarray(amounts[:, cells.query, cells.key] * cells.weight)
+
+
+def _wins_at(shares: Float64[np.ndarray, "head query key"], cells: Cells) -> Int64[np.ndarray, "head entry"]:
+    """Wins at cells in parts of `UNIT`, each rounded before it is added: a tie of n is its n-th part, rounded down."""
+    share = shares[:, cells.query, cells.key]
+    units = np.where(share > 0, UNIT // np.rint(1 / np.where(share > 0, share, 1)), 0)
+    return np.asarray(np.rint(units * cells.weight), dtype=np.int64)

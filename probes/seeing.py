@@ -2,23 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Bool
 
+from attnlens.capture.tokens import EncodedText, Token, printable
 from attnlens.errors import TextError
+from attnlens.models.running import has_head
+from probes.batches import BATCH_TOKENS, batches_of
 from probes.corpora.data import Sentence
-from probes.texts import Text
-from probes.words import Aggregation, Observation, word_attention
+from probes.family import Probe
+from probes.scoring.ledger import Ledger
+from probes.scoring.scorer import Scorer
+from probes.texts import WINDOW_WORDS, Stimulus, Text
+from probes.words import Aggregation, Observation, Reading, word_attention
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
     from attnlens.models.lens import Lens
 
-__all__ = ["Eyes"]
+__all__ = ["Eyes", "Seen", "reading_of"]
 
 _PUNCTUATION = (".", ",")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A text as a model will read it.
+
+    Attributes:
+        encoded: what the model gets.
+        reading: what families get.
+    """
+
+    encoded: EncodedText
+    reading: Reading
+
+
+def reading_of(text: Text, encoded: EncodedText, *, causal: bool) -> Reading:
+    """What annotation and tokenizer say about a text, whose words that are written anywhere are those of `encoded`."""
+    written = [word for word, (start, end) in enumerate(text.spans) if end > start]
+    words = [-1 if token.word is None else written[token.word] for token in encoded.tokens]
+    kept = np.zeros(len(text.spans), dtype=bool)
+    kept[[word for word in words if word >= 0]] = True
+    special, delimiters = _marks(encoded.tokens)
+    return Reading(
+        key=text.key,
+        cluster=text.cluster,
+        confirm=text.confirm,
+        kind=text.kind,
+        sentences=text.sentences,
+        labels=tuple(token.label for token in encoded.tokens),
+        special=special,
+        delimiters=delimiters,
+        word_of_token=np.array(words, dtype=np.int64),
+        kept=kept,
+        causal=causal,
+        masked=text.masked,
+        ids=encoded.ids,
+    )
+
+
+def _marks(tokens: Sequence[Token]) -> tuple[Bool[np.ndarray, " token"], Bool[np.ndarray, " token"]]:
+    """Which tokens are special, and which separate."""
+    special = np.array([token.special for token in tokens], dtype=bool)
+    stops = np.array([token.label in _PUNCTUATION for token in tokens], dtype=bool)
+    return special, stops | (special & (np.arange(len(special)) > 0))
 
 
 class Eyes:
@@ -29,10 +81,21 @@ class Eyes:
             or by us; None where the tokenizer has no such token, or nothing was seen.
     """
 
-    def __init__(self, lens: Lens, batch_size: int) -> None:
-        """`batch_size`: texts per forward pass."""
+    def __init__(
+        self, lens: Lens, batch_size: int = 16, window: int = WINDOW_WORDS, *, batch_tokens: int = BATCH_TOKENS
+    ) -> None:
+        """Set up.
+
+        Args:
+            lens: the model.
+            batch_size: texts per forward pass of `look`.
+            window: words that a window of sentences has at most.
+            batch_tokens: tokens per forward pass of `score`, padding included.
+        """
         self.lens = lens
+        self.window = window
         self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
         self.causal = lens.anatomy.causal
         self.aggregation: Aggregation = "last" if self.causal else "mean"
         self.bos: bool | None = None
@@ -56,43 +119,101 @@ class Eyes:
                 self._lengths[sentence.text] = None
         return self._lengths[sentence.text]
 
+    @property
+    def mask(self) -> str | None:
+        """The mask token, where a word can be predicted in its place: a bidirectional model that writes words."""
+        mask = getattr(self.lens.tokenizer, "mask_token", None)
+        return str(mask) if mask and not self.causal and has_head(self.lens.model) else None
+
+    def read(self, texts: Sequence[Text]) -> list[Seen | None]:
+        """Texts as the model will read them; None for one that is too long, or without a token. No model is run."""
+        spans = [[span for span in text.spans if span[1] > span[0]] for text in texts]
+        encoded = self.lens.encode([text.text for text in texts], spans, bos=True)
+        limit = self.lens.anatomy.max_length
+        found: list[Seen | None] = []
+        for text, one in zip(texts, encoded, strict=True):
+            fits = one is not None and (limit is None or len(one.tokens) <= limit)
+            found.append(Seen(one, reading_of(text, one, causal=self.causal)) if one is not None and fits else None)
+        return found
+
+    def stimulus(self, given: Stimulus, cluster: int, confirm: bool) -> Seen:
+        """Token ids of a family's own as a text without words."""
+        special = set(given.special)
+        pieces = self.lens.tokenizer.convert_ids_to_tokens(list(given.ids))
+        tokens = tuple(
+            Token(number, printable(str(piece)), None, None, at in special)
+            for at, (number, piece) in enumerate(zip(given.ids, pieces, strict=True))
+        )
+        marks, delimiters = _marks(tokens)
+        reading = Reading(
+            key=given.key,
+            cluster=cluster,
+            confirm=confirm,
+            kind="stimulus",
+            sentences=(),
+            labels=tuple(token.label for token in tokens),
+            special=marks,
+            delimiters=delimiters,
+            word_of_token=np.full(len(tokens), -1, dtype=np.int64),
+            kept=np.zeros(0, dtype=bool),
+            causal=self.causal,
+            masked=None,
+            ids=given.ids,
+        )
+        return Seen(EncodedText("", tokens, (), (0,) * len(tokens), False), reading)
+
+    def score(
+        self,
+        texts: Sequence[Seen],
+        probes: Sequence[Probe],
+        ledger: Ledger,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Run texts in batches of similar length, and add the families' sums over them to the ledger.
+
+        Args:
+            texts: of one kind, in any order; the batches follow from their lengths.
+            probes: the families that read this kind.
+            ledger: what adds up.
+            progress: called with the number of texts of each batch that is done.
+        """
+        n_heads = self.lens.anatomy.n_heads
+        for chosen in batches_of([len(text.reading.special) for text in texts], n_heads, self.batch_tokens):
+            batch = [texts[index] for index in chosen]
+            self._note_bos(text.encoded.tokens for text in batch)
+            readings = [text.reading for text in batch]
+            scorer = Scorer(readings, probes, ledger, n_heads=n_heads, aggregation=self.aggregation)
+            self.lens.reduce_encoded([text.encoded for text in batch], scorer)
+            if progress is not None:
+                progress(len(batch))
+
+    def _note_bos(self, texts: Iterable[Sequence[Token]]) -> None:
+        bos_id = self.lens.tokenizer.bos_token_id
+        if bos_id is not None:
+            for tokens in texts:
+                self.bos = self.bos is not False and tokens[0].id == bos_id
+
     def look(self, texts: Sequence[Text]) -> Iterator[tuple[Text, Observation]]:
-        """Each text with what the model saw, in order."""
+        """Each text with what the model saw, in order: all heads' weights of one text in memory at a time."""
         spans = [[span for span in text.spans if span[1] > span[0]] for text in texts]
         captures = self.lens.captures(
             [text.text for text in texts], batch_size=self.batch_size, word_spans=spans, bos=True
         )
-        bos_id = self.lens.tokenizer.bos_token_id
         for text, capture in zip(texts, captures, strict=True):
-            if bos_id is not None:
-                self.bos = self.bos is not False and capture.tokens[0].id == bos_id
+            self._note_bos([capture.tokens])
             yield text, self._observation(text, capture)
 
     def _observation(self, text: Text, capture: Capture) -> Observation:
-        written = [word for word, (start, end) in enumerate(text.spans) if end > start]
-        words = [None if token.word is None else written[token.word] for token in capture.tokens]
+        encoded = EncodedText(capture.text, capture.tokens, capture.words, (), False)
+        reading = reading_of(text, encoded, causal=self.causal)
         maps = capture.attention().numpy()
         n_heads = maps.shape[1]
         attention = maps.reshape(-1, *maps.shape[2:])
-        kept = np.zeros(len(text.spans), dtype=bool)
-        kept[[word for word in words if word is not None]] = True
-        special = np.array([token.special for token in capture.tokens])
-        stops = np.array([token.label in _PUNCTUATION for token in capture.tokens])
         visible = np.stack([capture.visible(layer).numpy() for layer in range(capture.n_layers)])
+        words = [None if word < 0 else int(word) for word in reading.word_of_token]
         return Observation(
-            key=text.key,
-            cluster=text.cluster,
-            confirm=text.confirm,
-            kind=text.kind,
-            sentences=text.sentences,
-            labels=tuple(token.label for token in capture.tokens),
+            **{part.name: getattr(reading, part.name) for part in fields(Reading)},
             attention=attention,
             visible=np.repeat(visible, n_heads, axis=0),
-            special=special,
-            delimiters=stops | (special & (np.arange(len(special)) > 0)),
             words=word_attention(attention, words, len(text.spans), self.aggregation),
-            word_of_token=np.array([-1 if word is None else word for word in words], dtype=np.int64),
-            kept=kept,
-            causal=self.causal,
-            masked=text.masked,
         )

@@ -66,6 +66,7 @@ def texts_of(
     kind: Kind,
     fits: Fits,
     on_skip: Callable[[Sentence], None],
+    window: int = WINDOW_WORDS,
 ) -> Iterator[Text]:
     """Every sentence, or every window, of the documents that fits the model; `on_skip` hears of those that do not."""
     for document in documents:
@@ -75,18 +76,20 @@ def texts_of(
                 usable.append((index, sentence))
             else:
                 on_skip(sentence)
-        groups = [[each] for each in usable] if kind == "sentence" else pack(usable, fits)
+        groups = [[each] for each in usable] if kind == "sentence" else pack(usable, fits, window)
         for group in groups:
             yield _text(document, split, kind, group)
 
 
-def pack(sentences: Sequence[tuple[int, Sentence]], fits: Fits) -> list[list[tuple[int, Sentence]]]:
-    """Whole sentences in windows of at most 100 words that fit the model; a longer sentence is a window of its own."""
+def pack(
+    sentences: Sequence[tuple[int, Sentence]], fits: Fits, words: int = WINDOW_WORDS
+) -> list[list[tuple[int, Sentence]]]:
+    """Whole sentences in windows of at most so many words that fit the model; a longer one is a window of its own."""
     windows: list[list[tuple[int, Sentence]]] = []
     size = 0
     for index, sentence in sentences:
         together = [other for _, other in windows[-1]] + [sentence] if windows else [sentence]
-        if not windows or size + len(sentence) > WINDOW_WORDS or not fits(together):
+        if not windows or size + len(sentence) > words or not fits(together):
             windows.append([])
             size = 0
         windows[-1].append((index, sentence))

@@ -15,7 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attnlens._version import __version__
 from attnlens.capture.cache_names import ActivationCache, ActivationNames, NamesFilter
+from attnlens.capture.recorders import Wanted
 from attnlens.capture.run import Capture
+from attnlens.capture.tokens import EncodedText
 from attnlens.errors import UsageError
 from attnlens.interventions.blocks import Edit, intervening
 from attnlens.interventions.edits import Positions, ablation, knock_out, patching, steering
@@ -281,6 +283,34 @@ class Lens:
                 if progress is not None:
                     progress(done, len(texts))
         return chosen
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        word_spans: Sequence[Sequence[tuple[int, int]]],
+        *,
+        bos: bool | None = None,
+    ) -> list[EncodedText | None]:
+        """Texts as the model would see them, all tokenized in one call and none run; None where no token comes out.
+
+        Args:
+            texts: single texts.
+            word_spans: per text, the caller's words.
+            bos: as in `capture`.
+        """
+        return self._reader.encoded(texts, word_spans, bos)
+
+    def reduce_encoded(self, texts: Sequence[EncodedText], *reducers: Reducer) -> None:
+        """Let the weights of one batch pass by reducers, layer by layer: `reduce` for texts that are encoded already.
+
+        Args:
+            texts: what runs as one batch, padded on the right.
+            reducers: as in `reduce`.
+
+        Raises:
+            TextError: a text beyond the model's context.
+        """
+        reduce_batch(self._opened, self._reader.encoded_batch(texts), reducers, Wanted())
 
     def estimate(
         self,

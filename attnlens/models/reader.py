@@ -14,7 +14,7 @@ from attnlens.capture.sites import ENCODER
 from attnlens.capture.tokens import EncodedText
 from attnlens.errors import TextError, UsageError
 from attnlens.models.anatomy import Anatomy
-from attnlens.models.encode import Text, encode
+from attnlens.models.encode import Text, encode, encode_many
 from attnlens.models.inputs import Batch, batch_of_inputs, batch_of_pairs, batch_of_texts, encode_target
 from attnlens.models.running import check_batch
 
@@ -88,6 +88,26 @@ class Reader:
     def n_tokens(self, text: Text, bos: bool | None) -> int:
         """How many tokens `text` becomes, special ones included."""
         return len(encode(self._needed(), text, bos=bos).tokens)
+
+    def encoded(self, texts: Sequence[str], spans: Sequence[Spans], bos: bool | None) -> list[EncodedText | None]:
+        """Texts for the only stack, tokenized in one call; None where no token comes out.
+
+        Raises:
+            UsageError: the model reads no text, or is an encoder-decoder.
+        """
+        self._require_text()
+        if self.anatomy.is_encoder_decoder:
+            raise UsageError(f"{self.anatomy.model} is an encoder-decoder; single texts are for models of one stack.")
+        return encode_many(self._needed(), texts, spans, bos=bos)
+
+    def encoded_batch(self, texts: Sequence[EncodedText]) -> Batch:
+        """Encoded texts padded to one length.
+
+        Raises:
+            TextError, UnsupportedModelError: see `check_batch`.
+        """
+        check_batch(self.anatomy, texts)
+        return self.batch([Item(text) for text in texts])
 
     def batch(self, items: Sequence[Item]) -> Batch:
         """Items padded to one length."""

@@ -1,0 +1,108 @@
+"""Where the sums of a shard grow: one row per question, sort of sum and cluster that occurs, one column per head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int64
+
+from probes.tally import PER_CLUSTER, PER_HEAD, Key, Tally
+
+__all__ = ["COUNTED", "PER_HEAD_SUMS", "Ledger", "code_of"]
+
+PER_HEAD_SUMS = (*PER_HEAD, "rule_hits")
+COUNTED = (*PER_CLUSTER, "rules")
+_FIELDS = 8
+_PLACES = 1 << 32
+
+Codes = Int64[np.ndarray, " entry"]
+
+
+def code_of(question: Codes, field: int, place: Codes) -> Codes:
+    """One number for a question, a sort of sum (index in `PER_HEAD_SUMS` or `COUNTED`) and a place.
+
+    The place is the cluster; for `rules` cluster * rules + rule, for `rule_hits` half * rules + rule.
+    """
+    return np.asarray((question * _FIELDS + field) * _PLACES + place)
+
+
+class Ledger:
+    """Sums of one shard for all families; what occurs nowhere takes no room."""
+
+    def __init__(self, rules: Mapping[str, tuple[str, ...]], n_heads: int) -> None:
+        """`rules`: per family, the names of its rules."""
+        self.rules = rules
+        self.n_heads = n_heads
+        self._questions: dict[tuple[str, Key], int] = {}
+        self._rows: dict[int, int] = {}
+        self._sums = np.zeros((256, n_heads), np.int64)
+        self._counts: dict[int, int] = {}
+
+    def questions(self, family: str, keys: Sequence[Key]) -> list[int]:
+        """A number for each question of a family."""
+        known = self._questions
+        return [known.setdefault((family, key), len(known)) for key in keys]
+
+    def rows(self, codes: Codes) -> Int64[np.ndarray, " entry"]:
+        """The rows of these codes, each given once."""
+        known = self._rows
+        found = np.array([known.setdefault(code, len(known)) for code in codes.tolist()], dtype=np.int64)
+        if len(known) > len(self._sums):
+            more = np.zeros((max(len(known), 2 * len(self._sums)) - len(self._sums), self.n_heads), np.int64)
+            self._sums = np.concatenate([self._sums, more])
+        return found
+
+    def add(self, rows: Int64[np.ndarray, " row"], first_head: int, amounts: Int64[np.ndarray, "row head"]) -> None:
+        """Add to some rows, each given once, for the heads of one layer."""
+        self._sums[rows, first_head : first_head + amounts.shape[1]] += amounts
+
+    def count(self, codes: Codes, amounts: Int64[np.ndarray, " entry"]) -> None:
+        """Add what does not depend on the head; codes may repeat."""
+        unique, place = np.unique(codes, return_inverse=True)
+        sums = np.zeros(len(unique), np.int64)
+        np.add.at(sums, place, amounts)
+        for code, amount in zip(unique.tolist(), sums.tolist(), strict=True):
+            self._counts[code] = self._counts.get(code, 0) + amount
+
+    def tallies(self) -> tuple[Int64[np.ndarray, " cluster"], dict[str, Tally]]:
+        """The clusters that occur, and each family's tally over them, counted from 0."""
+        counted = np.fromiter(self._counts, np.int64, len(self._counts))
+        amounts = np.fromiter(self._counts.values(), np.int64, len(self._counts))
+        codes = np.fromiter(self._rows, np.int64, len(self._rows))
+        clusters = self._clusters(counted)
+        names = {number: question for question, number in self._questions.items()}
+        tallies = {family: Tally(len(clusters), self.n_heads, rules) for family, rules in self.rules.items()}
+        for group, places, chosen in _groups(counted):
+            family, key = names[group // _FIELDS]
+            field, n_rules = COUNTED[group % _FIELDS], len(self.rules[family])
+            cell = tallies[family].cell(key)
+            if field == "rules":
+                cell.rules[np.searchsorted(clusters, places // n_rules), places % n_rules] = amounts[chosen]
+            else:
+                getattr(cell, field)[np.searchsorted(clusters, places)] = amounts[chosen]
+        for group, places, chosen in _groups(codes):
+            family, key = names[group // _FIELDS]
+            field, cell = PER_HEAD_SUMS[group % _FIELDS], tallies[family].cell(key)
+            if field == "rule_hits":
+                cell.rule_hits.reshape(-1, self.n_heads)[places] = self._sums[chosen]
+            else:
+                getattr(cell, field)[np.searchsorted(clusters, places)] = self._sums[chosen]
+        return clusters, tallies
+
+    def _clusters(self, counted: Codes) -> Int64[np.ndarray, " cluster"]:
+        """Clusters with any count; a sum over heads has a count beside it."""
+        plain = counted[counted // _PLACES % _FIELDS != COUNTED.index("rules")]
+        return np.unique(plain % _PLACES)
+
+
+def _groups(codes: Codes) -> list[tuple[int, Codes, Codes]]:
+    """(question and field, places, indices of the codes) of each question and field."""
+    order = np.argsort(codes, kind="stable")
+    groups = codes[order] // _PLACES
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    ends = [*starts[1:].tolist(), len(codes)]
+    return [
+        (int(groups[start]), codes[order[start:end]] % _PLACES, order[start:end])
+        for start, end in zip(starts.tolist(), ends, strict=True)
+    ]
