@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import false_discovery_control, kstest, norm
 
-from probes.statistics import Resampling, benjamini_hochberg, interval, replicates, sign_flip
+from probes.statistics import Resampling, benjamini_hochberg, interval, mcnemar, replicates, sign_flip
 
 
 def test_bootstrap_interval_of_a_share_agrees_with_the_normal_approximation():
@@ -94,3 +95,59 @@ def test_the_seed_decides_the_draws():
     assert (one.signs == same.signs).all()
     assert (one.weights != other.weights).any()
     assert (one.weights.sum(axis=1) == 30).all()
+
+
+def exact_mid_p(only_head, only_rule):
+    """P(X > k) + P(X = k) / 2 by counting the ways, X ~ Binomial(k + other, 1/2)."""
+    n = only_head + only_rule
+    more = sum(math.comb(n, x) for x in range(only_head + 1, n + 1))
+    return (more + math.comb(n, only_head) / 2) / 2**n
+
+
+def test_mcnemar_counts_the_ways_to_be_as_far_ahead():
+    pairs = [(0, 0), (1, 0), (0, 1), (7, 7), (12, 3), (3, 12), (40, 18)]
+    head, rule = np.array(pairs, dtype=float).T
+
+    np.testing.assert_allclose(mcnemar(head, rule), [exact_mid_p(*pair) for pair in pairs], rtol=1e-12)
+
+
+def test_mcnemar_rounds_split_ties_against_the_head():
+    (p,) = mcnemar(np.array([12.5]), np.array([3.25]))
+
+    assert p == pytest.approx(exact_mid_p(12, 4))
+
+
+def test_p_values_of_the_sign_flips_are_uniform_when_nothing_is_there():
+    """Kolmogorov-Smirnov over many cells whose differences are symmetric about 0 within clusters of unequal size."""
+    rng = np.random.default_rng(11)
+    sizes = rng.integers(1, 30, 60)[:, None]
+    differences = rng.normal(0, 1, (60, 800)) * np.sqrt(sizes)
+
+    p = sign_flip(Resampling.draw(60), differences)
+
+    assert kstest(p, "uniform").pvalue > 0.01
+
+
+def test_rejecting_by_q_keeps_false_discoveries_at_their_rate():
+    """Fifty runs of 200 true nulls and 50 effects: the mean share of false ones among the rejected."""
+    rng = np.random.default_rng(2)
+    shares = []
+    for _ in range(50):
+        p = norm.sf(rng.normal(np.repeat([0.0, 3.0], [200, 50])))
+        rejected = benjamini_hochberg(p) <= 0.05
+        shares.append(rejected[:200].sum() / max(rejected.sum(), 1))
+
+    assert 0.02 < np.mean(shares) <= 0.05 + 2 * np.std(shares) / np.sqrt(50)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    """Clusters of unequal size whose shares differ: 500 experiments with 40 clusters each."""
+    rng = np.random.default_rng(4)
+    trials = rng.integers(5, 40, 40)
+    shares = rng.beta(6, 14, (40, 500))
+    hits = rng.binomial(trials[:, None], shares).astype(float)
+
+    low, high = interval(replicates(Resampling.draw(40), hits, trials.astype(float)))
+
+    covered = np.mean((low <= 0.3) & (high >= 0.3))
+    assert 0.90 <= covered <= 0.97
