@@ -79,6 +79,13 @@ def probe(
         str, typer.Option("--pieces", metavar="mean|first|last", help="Which tokens make a word's vector there.")
     ] = "mean",
     rank: Annotated[int, typer.Option("--rank", min=1, metavar="N", help="Of the structural probe.")] = 64,
+    window: Annotated[
+        int, typer.Option("--window", min=1, metavar="WORDS", help="Words of a window of sentences (coreference).")
+    ] = 100,
+    frequencies: Annotated[
+        Path | None,
+        typer.Option("--frequencies", metavar="FILE", help="Lines of `word TAB count`, for rare words (lexical)."),
+    ] = None,
     device: Device = None,
     dtype: Dtype = None,
     allow_pickle: AllowPickle = False,
@@ -102,7 +109,8 @@ def probe(
         if output is not None:
             check_folder(output)
         opened = open_corpus([*(corpus or []), *(files or [])] or None, limit=limit, skip_bad=skip_bad)
-        _, left_out = choose_families(family, opened, seed, with_stream=with_stream)
+        own = {} if frequencies is None else {"lexical": {"frequencies": frequencies}}
+        _, left_out = choose_families(family, opened, seed, with_stream=with_stream, options=own)
     for line in told(opened):
         console.say(printable(line))
     for name, reason in left_out.items():
@@ -117,6 +125,8 @@ def probe(
             batch_size=batch_size,
             with_stream=with_stream,
             stream=options,
+            window=window,
+            options=own,
             progress=advance,
         )
     paths = report.save(output) if output is not None else ()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64
 
-from attnlens.errors import CorpusError, PluginError, ProbeDataError, UsageError
+from attnlens.errors import AttnlensError, CorpusError, PluginError, ProbeDataError, UsageError
 from attnlens.plugins import installed, load_plugin
 from probes.corpora.data import Corpus, Sentence
 from probes.corpora.sources import EMBEDDED, OneSource, open_corpus
@@ -18,6 +18,7 @@ from probes.examples import Example, Pool, example_of
 from probes.family import Probe, rule_names
 from probes.findings import Findings, Settings, find
 from probes.plain import observe
+from probes.preparing import omissions, prepared
 from probes.random_models import measure_random, read_share
 from probes.report import HeadReport, make_report
 from probes.seeing import Eyes
@@ -25,18 +26,20 @@ from probes.split import Split, split_corpus
 from probes.stream.family import StreamProbe
 from probes.stream.settings import StreamSettings
 from probes.tally import Key, Tally
-from probes.texts import Kind, Text, texts_of
+from probes.texts import WINDOW_WORDS, Kind, Text, texts_of
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["ALL", "GROUP", "Counts", "Progress", "choose_families", "load_family", "run", "separate"]
+__all__ = ["ALL", "GROUP", "Counts", "FamilyOptions", "Progress", "choose_families", "load_family", "run", "separate"]
 
 ALL = "all"
 GROUP = "attnlens.probes"
 CHUNKS = 8  # batches that are sorted by length together
 
 Progress = Callable[[int, int], None]
+FamilyOptions = Mapping[str, Mapping[str, Any]]
+"""Arguments of families besides the seed, by the families' names."""
 
 
 @dataclass
@@ -61,6 +64,8 @@ def run(
     random_models: int = 5,
     with_stream: bool = False,
     stream: StreamSettings | None = None,
+    window: int = WINDOW_WORDS,
+    options: FamilyOptions | None = None,
     progress: Progress | None = None,
 ) -> HeadReport:
     """Classify every head of a model against an annotated corpus.
@@ -78,6 +83,8 @@ def run(
         random_models: copies with random weights whose best head a label has to beat; 0 leaves this out and says so.
         with_stream: "all" includes the probes of the residual stream, which are trained; by name they run without it.
         stream: options of these probes; `bootstrap` and `batch_size` are taken from above.
+        window: words that a window of whole sentences has at most, for families that read across sentences.
+        options: of families by their name, such as `{"lexical": {"frequencies": "words.tsv"}}`.
         progress: called with (sentences done, sentences in all).
 
     Raises:
@@ -87,20 +94,22 @@ def run(
     """
     if random_models < 0:
         raise UsageError(f"{random_models} models with random weights were asked for; expected 0 or more.")
+    if window < 1:
+        raise UsageError(f"the window is {window} words; expected at least 1.")
     if batch_size < 1:
         raise UsageError(f"the batch size is {batch_size}; expected at least 1.")
     opened = open_corpus(corpus, limit=limit, skip_bad=skip_bad)
-    chosen, left_out = choose_families(families, opened, seed, with_stream=with_stream)
+    chosen, left_out = choose_families(families, opened, seed, with_stream=with_stream, options=options)
     probes, stream_probes = separate(chosen)
     split = split_corpus(opened)
-    eyes = Eyes(lens, batch_size)
+    eyes = Eyes(lens, batch_size, window)
     tallies, pool, counts = _walk(eyes, opened, probes, split, progress)
     settings = Settings(seed=seed, bootstrap=bootstrap, permutations=permutations)
-    read = read_share(lambda copy: Eyes(copy, batch_size), opened, probes, split, max(random_models, 1), seed)
+    read = read_share(lambda copy: Eyes(copy, batch_size, window), opened, probes, split, max(random_models, 1), seed)
     random = measure_random(lens, random_models if probes else 0, read, settings.thresholds.fewest)
-    findings = find(probes, tallies, split, settings, random=random.best, layers=_layers(lens))
+    findings = find(probes, tallies, split, settings, random=random.best, layers=_layers(lens), heads=_names(lens))
     findings = replace(findings, examples=_examples(eyes, probes, findings, pool))
-    options = replace(stream or StreamSettings(), bootstrap=bootstrap, batch_size=batch_size)
+    trained = replace(stream or StreamSettings(), bootstrap=bootstrap, batch_size=batch_size)
     return make_report(
         anatomy=lens.anatomy,
         corpus=opened,
@@ -115,7 +124,7 @@ def run(
         n_dropped=counts.dropped_words,
         tokenizer=lens.tokenizer,
         random=random,
-        layers=[probe.run(lens, opened, split=split, settings=options, progress=progress) for probe in stream_probes],
+        layers=[probe.run(lens, opened, split=split, settings=trained, progress=progress) for probe in stream_probes],
     )
 
 
@@ -126,6 +135,10 @@ def _layers(lens: Lens) -> Int64[np.ndarray, " head"] | None:
     return np.array([head.layer for head in heads], dtype=np.int64) if one_stack else None
 
 
+def _names(lens: Lens) -> list[str]:
+    return [str(head) for head in lens.anatomy.heads()]
+
+
 def separate(families: Sequence[Probe | StreamProbe]) -> tuple[list[Probe], list[StreamProbe]]:
     """Families that read attention, and those that read the residual stream."""
     stream = [family for family in families if isinstance(family, StreamProbe)]
@@ -133,9 +146,14 @@ def separate(families: Sequence[Probe | StreamProbe]) -> tuple[list[Probe], list
 
 
 def choose_families(
-    families: str | Sequence[str], corpus: Corpus, seed: int = 0, *, with_stream: bool = False
+    families: str | Sequence[str],
+    corpus: Corpus,
+    seed: int = 0,
+    *,
+    with_stream: bool = False,
+    options: FamilyOptions | None = None,
 ) -> tuple[list[Probe | StreamProbe], dict[str, str]]:
-    """The probes to run, and those that "all" leaves out with the reason.
+    """The probes to run, and those that "all" leaves out with the reason; also parts of families that it leaves out.
 
     "all" has the probes of the residual stream only `with_stream`.
 
@@ -148,17 +166,24 @@ def choose_families(
     names = list(installed(GROUP)) if everything else list(dict.fromkeys(asked))
     if not names:
         raise UsageError("no probe family was named; name one, or 'all'.")
-    loaded = [load_family(name, seed) for name in names]
+    _check_options(options or {}, names)
+    loaded = [load_family(name, seed, (options or {}).get(name, {})) for name in names]
     if everything and not with_stream:
         loaded = [probe for probe in loaded if not isinstance(probe, StreamProbe) or probe.name in asked]
+    loaded = [prepared(probe, corpus) for probe in loaded]
     refusals = {probe.name: reason for probe in loaded if (reason := probe.refusal(corpus))}
     usable = [probe for probe in loaded if probe.name not in refusals]
     if refusals and (not everything or not usable):
         raise CorpusError(f"{next(iter(refusals.values()))}; {_way_out(corpus, refusals)}.")
-    return usable, refusals
+    return usable, refusals | omissions(usable, corpus)
 
 
-def load_family(name: str, seed: int = 0) -> Probe | StreamProbe:
+def _check_options(options: FamilyOptions, names: Sequence[str]) -> None:
+    if unused := sorted(options.keys() - set(names)):
+        raise UsageError(f"options of {unused[0]!r}, which is not run; name it, or leave them out.")
+
+
+def load_family(name: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> Probe | StreamProbe:
     """The probe registered as `name`.
 
     Raises:
@@ -166,7 +191,9 @@ def load_family(name: str, seed: int = 0) -> Probe | StreamProbe:
     """
     made = load_plugin(GROUP, name)
     try:
-        probe = made(seed=seed)
+        probe = made(seed=seed, **(options or {}))
+    except AttnlensError:
+        raise
     except Exception as error:
         raise PluginError(
             f"the probe {name!r} cannot be made with seed={seed}: {type(error).__name__}: {error}."
@@ -181,7 +208,7 @@ def _way_out(corpus: Corpus, refusals: dict[str, str]) -> str:
     """What can be run on this corpus instead."""
     others = []
     for name in installed(GROUP):
-        if name not in refusals and not load_family(name).refusal(corpus):
+        if name not in refusals and not prepared(load_family(name), corpus).refusal(corpus):
             others.append(f"`{name}`")
     return f"run {' or '.join(others)}, or use the corpus {EMBEDDED}" if others else f"use the corpus {EMBEDDED}"
 
@@ -223,7 +250,7 @@ def _chunks(eyes: Eyes, corpus: Corpus, split: Split, kind: Kind, counts: Counts
     def skip(sentence: Sentence) -> None:
         counts.skipped.add(f"{sentence.line} {sentence.id}")
 
-    texts = texts_of(corpus.documents(), split, kind, eyes.fits, skip)
+    texts = texts_of(corpus.documents(), split, kind, eyes.fits, skip, eyes.window)
     while chunk := list(itertools.islice(texts, eyes.batch_size * CHUNKS)):
         yield chunk
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from probes.corpora.data import Corpus
 from probes.family import Probe
 
-__all__ = ["Preparing", "prepared"]
+__all__ = ["Preparing", "omissions", "prepared"]
+
+Family = TypeVar("Family")
 
 
 @runtime_checkable
@@ -24,6 +26,15 @@ class Preparing(Protocol):
         ...
 
 
-def prepared(probe: Probe, corpus: Corpus) -> Probe:
+def prepared(family: Family, corpus: Corpus) -> Family:
     """The family as it will be run on this corpus."""
-    return probe.prepared(corpus) if isinstance(probe, Preparing) else probe
+    return cast("Family", family.prepared(corpus)) if isinstance(family, Preparing) else family
+
+
+def omissions(families: Iterable[object], corpus: Corpus) -> dict[str, str]:
+    """What all families leave out of themselves on this corpus."""
+    found: dict[str, str] = {}
+    for family in families:
+        if isinstance(family, Preparing):
+            found |= family.omissions(corpus)
+    return found

@@ -179,14 +179,14 @@ def test_all_leaves_out_what_the_corpus_cannot_serve_and_says_why(lens, small):
 def test_a_family_that_the_corpus_cannot_serve_is_refused_with_the_way_out(lens, small, tmp_path):
     plain = write_conllu(tmp_path / "plain.conllu", "1 a\n2 b\n\n1 c")
 
-    with pytest.raises(CorpusError, match=r"small\.conllu has no coreference.*run `positional` or `syntax`, or use"):
+    with pytest.raises(CorpusError, match=r"small\.conllu has no coreference.*`positional` or .*`syntax`.*, or use"):
         run(lens, "coreference", small)
     with pytest.raises(CorpusError, match=r"plain\.conllu has no dependency arcs.*run `positional`, or use"):
         run(lens, "syntax", plain)
 
 
 def test_unknown_families_are_refused_with_those_that_there_are(lens):
-    with pytest.raises(PluginError, match="coreference, positional, syntax"):
+    with pytest.raises(PluginError, match=r"coreference, .*positional, .*syntax"):
         run(lens, "sintax")
 
 
