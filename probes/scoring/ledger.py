@@ -101,7 +101,7 @@ def _groups(codes: Codes) -> list[tuple[int, Codes, Codes]]:
     order = np.argsort(codes, kind="stable")
     groups = codes[order] // _PLACES
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    ends = [*starts[1:].tolist(), len(codes)]
+    ends = [*starts[1:].tolist(), len(codes)][: len(starts)]  # none where there are no codes
     return [
         (int(groups[start]), codes[order[start:end]] % _PLACES, order[start:end])
         for start, end in zip(starts.tolist(), ends, strict=True)
