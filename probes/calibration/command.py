@@ -1,0 +1,118 @@
+"""`attnlens calibrate`: how far the label rule can be trusted, on models whose heads are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attnlens.cli import console
+from attnlens.cli.options import JsonOption
+from attnlens.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from probes.calibration.material import Material
+
+__all__ = ["calibrate"]
+
+DOCUMENTS, QUICK_DOCUMENTS, SEED = 400, 200, 31
+DOCS = Path("docs") / "calibration.md"
+
+
+def calibrate(
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite", metavar="NAME", help="strength, accuracy, distractor, null, permutation (default: all)."
+        ),
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option("--corpus", "-c", metavar="CORPUS", help="A treebank (default: new text of the grammar)."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few models of each suite, on less text.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write calibration.json into this folder.")
+    ] = None,
+    as_json: JsonOption = False,
+    write_docs: Annotated[
+        bool, typer.Option("--write-docs", help=f"Put the tables into {DOCS}, in a checkout of the project.")
+    ] = False,
+) -> None:
+    """Measure the label rule on models whose heads are known.
+
+    Models are planted: their weights are written so that each head follows gold annotation, an offset, a sink or
+    something that looks like it, as strongly and as accurately as a suite asks for. What the rule says of them is held
+    against what is known. Exits with 1 where a condition does not hold.
+    """
+    from probes.calibration.figures import figures_of
+    from probes.calibration.measuring import Settings, measure
+    from probes.calibration.suites import SUITES, cases_of
+    from probes.calibration.table import document, markdown, tables
+
+    suites = tuple(suite or SUITES)
+    if unknown := [name for name in suites if name not in SUITES]:
+        raise UsageError(f"there is no suite {unknown[0]!r}; expected {', '.join(SUITES)}.")
+    if write_docs and not DOCS.is_file():
+        raise UsageError(f"there is no {DOCS} here; run --write-docs at the top of a checkout.")
+    with console.status("making text"):
+        material = _material(corpus, quick)
+        cases = [case for name in suites for case in cases_of(name, material, quick=quick)]
+    settings = Settings(bootstrap=500, permutations=999, random_models=1) if quick else Settings()
+    with console.progress("models") as advance:
+        figures = figures_of(measure(cases, material, settings, advance))
+    result = document(figures, material.corpus.name, settings, suites)
+    if output is not None:
+        _write(output, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if write_docs:
+        _rewrite(markdown(figures, material.corpus.name, settings, suites))
+    if as_json:
+        console.json(result)
+    else:
+        for title, header, rows in tables(figures):
+            console.out(title, _drawn(header, rows), "")
+    if not figures.accepted:
+        raise typer.Exit(1)
+
+
+def _material(corpus: str | None, quick: bool) -> Material:
+    from probes.calibration.material import grammar_material, material_of
+    from probes.corpora.sources import open_corpus
+
+    if corpus is None:
+        return grammar_material(QUICK_DOCUMENTS if quick else DOCUMENTS, SEED)
+    return material_of(open_corpus(corpus))
+
+
+def _write(folder: Path, text: str) -> None:
+    from attnlens.files import write_text
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "calibration.json", text)
+
+
+def _rewrite(tables: str) -> None:
+    """Replace what stands between the markers."""
+    from attnlens.files import write_text
+    from probes.calibration.table import BEGIN, END
+
+    before, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(DOCS, f"{before}{BEGIN}\n\n{tables}\n{END}{after}")
+
+
+def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in header:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row)
+    return table
