@@ -6,7 +6,6 @@ Source: Hewitt and Liang 2019, "Designing and Interpreting Probes with Control T
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from attnlens.errors import AttnlensError
+from probes.random_models import copies
 from probes.stream.sample import Sampled
 from probes.stream.states import Reading
 
@@ -39,21 +39,15 @@ def random_copy(lens: Lens, seed: int) -> RandomCopy:
 
     The weights are drawn by the family's own initialisation; the state of torch's generator stays as it is.
     """
-    import torch
     from transformers import PreTrainedModel
 
-    from attnlens.models.lens import load
-
-    model = lens.model
-    if not isinstance(model, PreTrainedModel):
-        return RandomCopy(None, f"{type(model).__name__} is no model of transformers, which could be made anew")
+    name = type(lens.model).__name__
+    if not isinstance(lens.model, PreTrainedModel):
+        return RandomCopy(None, f"{name} is no model of transformers, which could be made anew")
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            fresh = type(model)(copy.deepcopy(model.config))
-        return RandomCopy(load(model=fresh.to(model.device, model.dtype), tokenizer=lens.tokenizer))  # type: ignore[arg-type]
+        return RandomCopy(next(copies(lens, (seed,))))
     except (AttnlensError, TypeError, ValueError, ImportError) as error:
-        return RandomCopy(None, f"{type(model).__name__} could not be made anew ({type(error).__name__}: {error})")
+        return RandomCopy(None, f"{name} could not be made anew ({type(error).__name__}: {error})")
 
 
 def shuffled(sampled: Sampled, seed: int) -> tuple[Reading, Int64[np.ndarray, " word"]]:

@@ -26,7 +26,7 @@ class StreamSettings:
     """
 
     words: int = 6_000
-    pieces: Pieces = "mean"
+    pieces: str = "mean"
     rank: int = 64
     bootstrap: int = 2_000
     memory: int = 1 << 30

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from attnlens.errors import CaptureError, OutputError, TextError
 from probes.corpora.data import Sentence, Span
-from probes.stream.settings import Pieces, StreamSettings
+from probes.stream.settings import StreamSettings
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
@@ -106,7 +106,7 @@ def collect(
 
 
 def word_vectors(
-    stream: Float[np.ndarray, "depth token d_model"], words: Sequence[int | None], n_words: int, pieces: Pieces
+    stream: Float[np.ndarray, "depth token d_model"], words: Sequence[int | None], n_words: int, pieces: str
 ) -> tuple[Float32[np.ndarray, "depth word d_model"], Bool[np.ndarray, " word"], Float64[np.ndarray, " word"]]:
     """Vectors of words from those of tokens, which words have any, and where in the text they stand.
 

@@ -52,10 +52,10 @@ class Treebank:
         distances, depths: per sentence.
     """
 
-    words: Sequence[Int64[np.ndarray, " word"]]
+    words: Sequence[Int64[np.ndarray, " _"]]
     kept: Bool[np.ndarray, " all"]
-    distances: Sequence[Int64[np.ndarray, "word word"]]
-    depths: Sequence[Int64[np.ndarray, " word"]]
+    distances: Sequence[Int64[np.ndarray, "_ _"]]
+    depths: Sequence[Int64[np.ndarray, " _"]]
 
     def batches(self, sentences: Sequence[int]) -> list[Batch]:
         """Batches of sentences of similar length, so that little is padded."""

@@ -93,7 +93,7 @@ def tally_distances(gold: Gold, predicted: Float64[np.ndarray, "word word"]) -> 
         gold: the tree.
         predicted: distances between all words of the sentence.
     """
-    found = len(gold.edges & spanning_edges(predicted, gold.scored)) if gold.edges else 0
+    found = float(len(gold.edges & spanning_edges(predicted, gold.scored))) if gold.edges else 0.0
     among = np.ix_(gold.kept, gold.kept)
     ranks = rank_correlations(predicted[among], gold.distances[among])
     return Tally(found, len(gold.edges), float(np.nansum(ranks)), int((~np.isnan(ranks)).sum()), int(gold.kept.sum()))

@@ -150,8 +150,8 @@ def units():
 
 
 def test_every_length_counts_alike_however_many_sentences_it_has(units):
-    tallies = [Tally(0, 0, 5 * rho, 5, 5) for rho in (0.2, 0.4)] + [Tally(0, 0, 9 * 0.9, 9, 9)]
-    too_short, too_long = Tally(0, 0, -4.0, 4, 4), Tally(0, 0, -51.0, 51, 51)
+    tallies = [Tally(0.0, 0, 5 * rho, 5, 5) for rho in (0.2, 0.4)] + [Tally(0.0, 0, 9 * 0.9, 9, 9)]
+    too_short, too_long = Tally(0.0, 0, -4.0, 4, 4), Tally(0.0, 0, -51.0, 51, 51)
 
     score, (low, high), n = mean_over_lengths([*tallies, too_short, too_long], np.array([2, 2, 3, 3, 2]), units)
 
@@ -162,14 +162,14 @@ def test_every_length_counts_alike_however_many_sentences_it_has(units):
 
 
 def test_uuas_is_a_share_of_all_edges_not_a_mean_over_sentences(units):
-    score, (low, high), n = share_found([Tally(1, 1, 0, 0, 2), Tally(0, 9, 0, 0, 10)], np.array([2, 3]), units)
+    score, (low, high), n = share_found([Tally(1.0, 1, 0.0, 0, 2), Tally(0.0, 9, 0.0, 0, 10)], np.array([2, 3]), units)
 
     assert (score, n) == (0.1, 10)
     assert (low, high) == (0.0, 1.0)
 
 
 def test_nothing_to_score_is_not_measured(units):
-    nothing = Tally(0, 0, 0.0, 0, 2)
+    nothing = Tally(0.0, 0, 0.0, 0, 2)
 
     assert math.isnan(share_found([nothing], np.array([2]), units)[0])
     assert math.isnan(mean_over_lengths([nothing], np.array([2]), units)[0])
