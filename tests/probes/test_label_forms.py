@@ -42,7 +42,7 @@ class Family:
 
 
 def amounts(share, n=10):
-    """A share of ten trials in every cluster: exact in the sum of either half, with noise between clusters."""
+    """A share of `n` trials in every cluster: exact in the sum of either half, with noise between clusters."""
     values = np.zeros(N, dtype=np.int64)
     for half in (SPLIT.confirm, ~SPLIT.confirm):
         noise = np.random.default_rng(0).uniform(-0.05, 0.05, int(half.sum()))
@@ -51,7 +51,7 @@ def amounts(share, n=10):
 
 
 def cell(score=0.8, *, mass=0.5, offset=0.3, pos=0.0, second=0.0, twin=0.0, both=(0.0, 0.0), control=0.1, chance=0.1):
-    """One head; `both`: what the offset and the nearest verb hit together with it. All hits of the twin are the head's too."""
+    """One head; `both`: what the offset and the nearest verb hit together with it; so does the twin with all its hits."""
     rules = np.column_stack([amounts(offset), amounts(pos) * (pos > 0), amounts(second) * (second > 0), amounts(twin)])
     together = np.array([*both, 0.0, twin]) * 10 * N // 2 * UNIT
     return replace(
@@ -93,6 +93,22 @@ def test_a_head_that_does_not_beat_it_by_the_margin_is_not_strong(pos):
     (label,) = judged(cell(0.8, pos=pos, both=(0.2, 0.5))).labels()
 
     assert label.tier == "plain"
+
+
+def test_a_lead_over_it_that_chance_explains_is_not_strong():
+    """60 trials in a half: the margin is there in every document, but trial by trial it is 48 to 41."""
+    few = cell(0.8, pos=0.68)
+    counts = {name: getattr(few, name) // 5 for name in ("trials", "asked", "control_trials")}
+    sums = ("chance", "mass_chance", "hits", "mass", "control_hits", "paired_hits", "rules", "rule_hits")
+    few = replace(few, **counts, **{name: getattr(few, name) // 5 for name in sums})
+
+    found = judged(few)
+
+    (label,) = found.labels()
+    assert label.tier == "plain"
+    assert found.scores[0].strong.confirm[0] > 0.1
+    assert found.scores[0].strong.low[0] > 0
+    assert found.q[0].strong[0] == pytest.approx(0.2, abs=0.05)
 
 
 def test_the_better_of_the_rules_by_part_of_speech_has_to_be_beaten():
@@ -153,6 +169,13 @@ def test_the_best_head_of_random_weights_has_to_be_beaten_by_the_margin():
     assert label.missing == ()
     assert over.labels() == ()
     assert without.missing == ("random",)
+
+
+def test_every_baseline_has_to_be_beaten_not_only_the_last_one():
+    found = judged(cell(0.8, offset=0.75), random={("mine", KEY): RandomBest(0.3, 0.0, 80)})
+
+    assert found.judgements == ()
+    assert found.scores[0].margin[0] == pytest.approx(0.05)
 
 
 def test_margins_may_differ_by_what_they_are_over():
@@ -243,7 +266,11 @@ def test_confidence_counts_the_replicates_in_which_all_conditions_hold():
     (near,) = judged(thread, Conditions(selectivity=None)).judgements
     (sure,) = judged(cell(0.8), Conditions(selectivity=None)).judgements
 
+    alone = Conditions(value="mass", margins=(), least=0.40, selectivity=None, significant=False, strong=None)
+    (by_limit,) = judged(replace(cell(0.0), mass=thread.hits), alone).judgements
+
     assert 0.35 < near.confidence < 0.7
+    assert 0.35 < by_limit.confidence < 0.7
     assert sure.confidence == 1.0
 
 
