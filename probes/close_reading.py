@@ -12,26 +12,69 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 
-from probes.corpora.data import Corpus
-from probes.family import Probe
+from probes.corpora.data import Corpus, Sentence
+from probes.family import Pointer, Probe, Rule, Wording
+from probes.questions import OptionTrials, RowTrials
 from probes.sample import Sample
+from probes.scoring.ledger import Ledger
 from probes.split import Split
 from probes.tally import UNIT, Key, Tally
-from probes.texts import Text, texts_of
-from probes.words import Observation
+from probes.texts import Kind, Text, texts_of
+from probes.view import LayerView, Sums, Values
+from probes.words import Reading
 
 if TYPE_CHECKING:
     from probes.seeing import Eyes
 
-__all__ = ["LONGEST", "PER_HALF", "CloseReading", "ReadingClosely", "close_sample", "read_closely"]
+__all__ = ["LONGEST", "PER_HALF", "CloseReading", "Matrices", "ReadingClosely", "close_sample", "look", "read_closely"]
 
 PER_HALF = 256
 LONGEST = 60  # words; matrices of longer sentences would fill the memory
 SHORTEST = 2
 
-Looks = Callable[[], Iterator[Observation]]
+
+@dataclass(frozen=True)
+class Matrices:
+    """All heads' weights on one text, in single precision, heads in the order of layers.
+
+    Attributes:
+        reading: the text.
+        words: word-level weights, see `probes.words.word_attention`.
+        to_special: of each word, its weight on all special tokens together.
+        from_special: of each word, the mean weight that special tokens put on it. Both are 0 without special tokens.
+    """
+
+    reading: Reading
+    words: Float32[np.ndarray, "head word other"]
+    to_special: Float32[np.ndarray, "head word"]
+    from_special: Float32[np.ndarray, "head word"]
+
+    @classmethod
+    def of(
+        cls,
+        reading: Reading,
+        words: Float64[np.ndarray, "head word other"],
+        tokens: Float[np.ndarray, "head query key"],
+    ) -> Matrices:
+        """From weights of words and of tokens; a word's row is that of its pieces, or of the last one, as for words."""
+        pieces = (reading.word_of_token[None, :] == np.arange(len(reading.kept))[:, None]).astype(np.float32)
+        rows = pieces
+        if reading.causal:
+            rows = pieces * (pieces[:, ::-1].cumsum(axis=1)[:, ::-1] == 1)
+        rows = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1)
+        special = reading.special
+        share = np.float32(1 / max(special.sum(), 1))
+        return cls(
+            reading=reading,
+            words=words.astype(np.float32),
+            to_special=np.asarray(tokens[:, :, special].sum(axis=2) @ rows.T, dtype=np.float32),
+            from_special=np.asarray(tokens[:, special].sum(axis=1) @ pieces.T * share, dtype=np.float32),
+        )
+
+
+Looks = Callable[[], Sequence[Matrices]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +85,7 @@ class CloseReading:
         heads: their names, in order.
         confirm: which clusters confirm.
         alone: per question the SELECT score of every head over the whole corpus.
-        look: the sampled sentences, SELECT first; each call runs the model.
+        look: gives the sampled sentences, SELECT first; each call runs the model.
         look_random: the same sentences read by a copy of the model with random weights; None where there is none.
         seed, bootstrap: of intervals.
     """
@@ -122,7 +165,63 @@ def _is_usable(text: Text) -> bool:
 
 
 def _looks(eyes: Callable[[], Eyes], texts: Sequence[Text]) -> Looks:
-    return lambda: (seen for _, seen in eyes().look(texts))
+    return lambda: look(eyes(), texts)
+
+
+def look(eyes: Eyes, texts: Sequence[Text]) -> list[Matrices]:
+    """What a model does on texts, in their order; all of it is in memory at once."""
+    seen = [each for each in eyes.read(texts) if each is not None]
+    collector = _Collector()
+    anatomy = eyes.lens.anatomy
+    eyes.score(seen, [collector], Ledger({collector.name: ()}, anatomy.n_layers * anatomy.n_heads))
+    return [_joined(collector.layers[each.reading.key]) for each in seen]
+
+
+def _joined(layers: Sequence[Matrices]) -> Matrices:
+    parts = ("words", "to_special", "from_special")
+    whole = {name: np.concatenate([getattr(layer, name) for layer in layers]) for name in parts}
+    return Matrices(reading=layers[0].reading, **whole)
+
+
+class _Collector:
+    """Keeps the weights of every layer that passes by; it asks nothing, and counts nothing."""
+
+    name: str = "close reading"
+    reads: tuple[Kind, ...] = ("sentence",)
+    rules: tuple[Rule, ...] = ()
+    contrast: bool = False
+    controlled: bool = False
+
+    def __init__(self) -> None:
+        self.layers: dict[str, list[Matrices]] = {}
+
+    def measure(self, view: LayerView) -> Iterator[Values | Sums]:
+        """Keep one layer of a batch."""
+        for reading, words, tokens in zip(view.readings, view.words.numpy(), view.tokens.numpy(), strict=True):
+            n_words, n_tokens = len(reading.kept), len(reading.special)
+            of_words, of_tokens = words[:, :n_words, :n_words], tokens[:, :n_tokens, :n_tokens]
+            self.layers.setdefault(reading.key, []).append(Matrices.of(reading, of_words, of_tokens))
+        return iter(())
+
+    def refusal(self, corpus: Corpus) -> str | None:
+        """Reads anything."""
+        return None
+
+    def ask(self, reading: Reading) -> tuple[RowTrials | OptionTrials, ...]:
+        """Nothing."""
+        return ()
+
+    def asks(self, sentences: Sequence[Sentence]) -> set[Key]:
+        """Nothing."""
+        return set()
+
+    def wording(self, key: Key) -> Wording | None:
+        """No label."""
+        return None
+
+    def pointer(self, key: Key, reading: Reading) -> Pointer | None:
+        """No example."""
+        return None
 
 
 def _alone(tally: Tally, split: Split) -> dict[Key, Float64[np.ndarray, " head"]]:

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from probes.close_reading import CloseReading
+from probes.close_reading import CloseReading, Matrices
 from probes.statistics import Resampling, interval, replicates
 from probes.syntax import parser
 from probes.syntax.closely import CloseText, keep
 from probes.syntax.ensembles import Ensemble, ensembles
 from probes.syntax.trees import RULES_DIRECTED, RULES_UNDIRECTED, TreeCounts
-from probes.words import Observation
 
 __all__ = ["read_closely"]
 
@@ -38,8 +37,8 @@ def read_closely(reading: CloseReading) -> dict[str, Any]:
     }
 
 
-def _kept(seen: Iterable[Observation]) -> list[CloseText]:
-    return [keep(each) for each in seen if each.sentences[0].heads]
+def _kept(seen: Iterable[Matrices]) -> list[CloseText]:
+    return [keep(each) for each in seen if each.reading.sentences[0].heads]
 
 
 def _both_halves(texts: Sequence[CloseText]) -> bool:

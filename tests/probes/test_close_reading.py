@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from probe_arrays import documents_of, pointing, seen, sentence, uniform
 
-from probes.close_reading import CloseReading, ReadingClosely, close_sample
+from probes.close_reading import CloseReading, Matrices, ReadingClosely, close_sample, look
 from probes.corpora.data import Corpus
 from probes.split import split_corpus
 from probes.statistics import Resampling
@@ -17,6 +17,7 @@ from probes.syntax import SyntaxProbe, parser
 from probes.syntax.closely import keep
 from probes.syntax.ensembles import LARGEST, Rows, ensembles, grow
 from probes.tally import Key
+from probes.texts import texts_of
 
 RNG = np.random.default_rng(0)
 CONFIRM = np.arange(20) >= 10
@@ -29,7 +30,11 @@ def random_tree(n, rng):
 
 
 def read(tree, attention, cluster, **how):
-    return keep(seen(tree, attention, cluster=cluster, confirm=bool(CONFIRM[cluster]), **how))
+    return keep(matrices(seen(tree, attention, cluster=cluster, confirm=bool(CONFIRM[cluster]), **how)))
+
+
+def matrices(observation):
+    return Matrices.of(observation, observation.words, observation.attention)
 
 
 def pointing_at_heads(tree, right, weight=0.5):
@@ -178,18 +183,19 @@ def test_ties_of_the_parser_are_split():
 
 
 def test_everything_together_is_json_by_name_and_says_what_it_is_held_against():
-    observations = [
-        seen(tree := random_tree(8, RNG), np.concatenate([pointing_at_heads(tree, set(range(8))), uniform(8)]),
-             cluster=index % 20, confirm=bool(CONFIRM[index % 20]))
-        for index in range(40)
-    ]  # fmt: skip
+    observations = []
+    for index in range(40):
+        tree = random_tree(8, RNG)
+        attention = np.concatenate([pointing_at_heads(tree, set(range(8))), uniform(8)])
+        cluster = index % 20
+        observations.append(matrices(seen(tree, attention, cluster=cluster, confirm=bool(CONFIRM[cluster]))))
     probe = SyntaxProbe()
     reading = CloseReading(
         heads=("L0H0", "L0H1"),
         confirm=CONFIRM,
         alone={OBJ: np.array([1.0, 0.1])},
-        look=lambda: iter(observations),
-        look_random=lambda: iter(observations),
+        look=lambda: observations,
+        look_random=lambda: observations,
         seed=0,
         bootstrap=50,
     )
@@ -204,7 +210,7 @@ def test_everything_together_is_json_by_name_and_says_what_it_is_held_against():
     assert [each["heads"] for each in found["ensembles"]] == [["L0H0"]]
     assert found["parser"]["weights"][0]["head"] == "L0H0"
     assert len(found["parser"]["baselines"]) == 2
-    assert probe.read_closely(replace(reading, look=lambda: iter(observations[:1]))) == {}
+    assert probe.read_closely(replace(reading, look=lambda: observations[:1])) == {}
 
 
 class AllFit:
@@ -223,3 +229,27 @@ def test_the_sample_is_the_same_however_long_documents_come():
     assert sum(text.confirm for text in texts) == 256
     assert all(text.sentences[0].heads for text in texts)
     assert {text.key for text in texts} != {text.key for text in close_sample(corpus, split, AllFit(), seed=1)}
+
+
+@pytest.mark.parametrize("model", ["attnlens/tiny-bert", "attnlens/tiny-gpt2"])
+def test_matrices_are_those_of_a_text_that_is_looked_at_by_itself(model):
+    import attnlens
+    from probes.corpora.sources import open_corpus
+    from probes.seeing import Eyes
+
+    corpus = open_corpus(None, limit=6)
+    eyes = Eyes(attnlens.load(model), 4)
+    texts = list(texts_of(corpus.documents(), split_corpus(corpus), "sentence", eyes.fits, lambda _: None))
+
+    found = look(eyes, texts)
+
+    for each, (text, alone) in zip(found, eyes.look(texts), strict=True):
+        assert each.reading.key == text.key
+        np.testing.assert_allclose(each.words, alone.words, atol=1e-6)
+        for word in range(len(alone.kept)):
+            pieces = np.flatnonzero(alone.word_of_token == word)
+            rows = pieces[-1:] if alone.causal else pieces
+            to_special = alone.attention[:, rows][:, :, alone.special].sum(axis=2).mean(axis=1)
+            from_special = alone.attention[:, alone.special][:, :, pieces].mean(axis=1).sum(axis=1)
+            np.testing.assert_allclose(each.to_special[:, word], to_special, atol=1e-6)
+            np.testing.assert_allclose(each.from_special[:, word], from_special, atol=1e-6)
