@@ -13,7 +13,7 @@ from attnlens.heads import Head
 from attnlens.models.anatomy import Anatomy
 from probes.baselines import KINDS
 from probes.confidence import grade
-from probes.examples import Example
+from probes.evidence import Example
 from probes.findings import BestHead, Findings
 from probes.labels import Judgement, primary
 from probes.positions import METRICS
@@ -21,7 +21,7 @@ from probes.random_models import RandomPass
 from probes.scores import Scores
 from probes.split import FEWEST_DOCUMENTS, Split
 
-__all__ = ["baselines_scope", "head_part", "number", "relation_part", "resampled", "tokenizer_part"]
+__all__ = ["baselines_scope", "head_part", "number", "relation_part", "resampled", "scope_line", "tokenizer_part"]
 
 WHAT = {
     "chance": "chance",
@@ -170,6 +170,28 @@ def resampled(split: Split) -> str:
     return (
         f"sentences are resampled, since there are fewer than {FEWEST_DOCUMENTS} documents; intervals may be too narrow"
     )
+
+
+def scope_line(document: Mapping[str, Any]) -> str:
+    """Everything that a reader of one label has to know about the run, in one line."""
+    model, corpus, scope = document["model"], document["corpus"], document["scope"]
+    version_of = model.get("weights_sha256") or model.get("revision")
+    split, tokenizer = scope["split"], scope["tokenizer"]
+    parts = [
+        f"model {model['model']}" + (f" ({version_of[:12]})" if version_of else ""),
+        f"tokenizer {tokenizer['class']} ({tokenizer['sha256'][:12]})" if tokenizer else "no tokenizer",
+        f"corpus {corpus['name']} ({corpus['sha256'][:12]}): {corpus['n_documents']} documents, "
+        f"{corpus['n_sentences']} sentences, {corpus['n_words']} words",
+        f"{split['select']} {scope['unit']}s select and {split['confirm']} confirm (split {split['sha256'][:12]})",
+        scope["resampled"],
+        scope["specials"],
+        f"attention from a word: {scope['aggregation']['from']} of its pieces; to a word: {scope['aggregation']['to']}",
+        f"seed {scope['seed']}, {scope['bootstrap']} bootstrap samples, {scope['permutations']} sign patterns",
+        f"{scope['n_cells']} cells tried, {scope['n_tested']} tested",
+        f"{scope['n_heads'] - scope['n_labelled']} of {scope['n_heads']} heads unclassified",
+        f"baselines {scope['baselines']}",
+    ]
+    return "; ".join(parts)
 
 
 def tokenizer_part(tokenizer: Any) -> dict[str, Any] | None:

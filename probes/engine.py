@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64
 
-from attnlens.errors import AttnlensError, CorpusError, PluginError, ProbeDataError, UsageError
+from attnlens.errors import AttnlensError, CorpusError, PluginError, UsageError
 from attnlens.plugins import installed, load_plugin
-from probes.corpora.data import Corpus, Sentence
+from probes.batches import BATCH_TOKENS
+from probes.checkpoints import Checkpoints
+from probes.close_reading import read_closely
+from probes.corpora.data import Corpus
 from probes.corpora.sources import EMBEDDED, OneSource, open_corpus
-from probes.examples import Example, Pool, example_of
-from probes.family import Probe, rule_names
-from probes.findings import Findings, Settings, find
-from probes.plain import observe
+from probes.counting import Counter, Plan, Progress, count_corpus, count_here
+from probes.evidence import PER_SIDE, collect_evidence
+from probes.family import Probe
+from probes.findings import Settings, find
+from probes.manifest import manifest_of
+from probes.own_results import rounded
 from probes.preparing import omissions, prepared
-from probes.random_models import measure_random, read_share
+from probes.random_models import copies, measure_random, read_share
 from probes.report import HeadReport, make_report
-from probes.seeing import Eyes
-from probes.split import Split, split_corpus
+from probes.split import split_corpus
 from probes.stream.family import StreamProbe
 from probes.stream.settings import StreamSettings
-from probes.tally import Key, Tally
-from probes.texts import WINDOW_WORDS, Kind, Text, texts_of
+from probes.texts import WINDOW_WORDS
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["ALL", "GROUP", "Counts", "FamilyOptions", "Progress", "choose_families", "load_family", "run", "separate"]
+__all__ = ["ALL", "GROUP", "FamilyOptions", "Progress", "choose_families", "load_family", "run", "separate"]
 
 ALL = "all"
 GROUP = "attnlens.probes"
-CHUNKS = 8  # batches that are sorted by length together
 
-Progress = Callable[[int, int], None]
 FamilyOptions = Mapping[str, Mapping[str, Any]]
 """Arguments of families besides the seed, by the families' names."""
-
-
-@dataclass
-class Counts:
-    """What was left out on the way."""
-
-    skipped: set[str] = field(default_factory=set)
-    dropped_words: int = 0
 
 
 def run(
@@ -59,13 +52,19 @@ def run(
     limit: int | None = None,
     skip_bad: bool = False,
     batch_size: int = 16,
+    batch_tokens: int = BATCH_TOKENS,
     bootstrap: int = 2000,
     permutations: int = 9999,
     random_models: int = 5,
     with_stream: bool = False,
     stream: StreamSettings | None = None,
     window: int = WINDOW_WORDS,
+    close_reading: bool = True,
     options: FamilyOptions | None = None,
+    examples: int = PER_SIDE,
+    checkpoints: Path | str | None = None,
+    resume: bool = False,
+    counter: Counter = count_here,
     progress: Progress | None = None,
 ) -> HeadReport:
     """Classify every head of a model against an annotated corpus.
@@ -77,20 +76,30 @@ def run(
         seed: of control words, bootstrap and permutations; the same input gives the same result.
         limit: only the first so many sentences.
         skip_bad: leave sentences and rows with a fault out, and count them.
-        batch_size: texts per forward pass.
+        batch_size: texts per forward pass where all heads' matrices are read: examples and closer reading.
+        batch_tokens: tokens per forward pass over the corpus, padding included.
         bootstrap: number of bootstrap replicates.
         permutations: number of sign patterns.
         random_models: copies with random weights whose best head a label has to beat; 0 leaves this out and says so.
         with_stream: "all" includes the probes of the residual stream, which are trained; by name they run without it.
         stream: options of these probes; `bootstrap` and `batch_size` are taken from above.
         window: words that a window of whole sentences has at most, for families that read across sentences.
+        close_reading: trees, ensembles and parsers from a sample of sentences whose matrices are read whole; the copy
+            with random weights that they are held against is the first of `random_models`.
         options: of families by their name, such as `{"lexical": {"frequencies": "words.tsv"}}`.
+        examples: sentences beside each label, so many of the best and of the worst; 0 leaves text of the corpus out.
+        checkpoints: a folder of this run's own, in which every finished shard is kept; whoever has saved the report
+            removes it.
+        resume: go on with the shards in `checkpoints`; the result is that of an undisturbed run, to the byte.
+        counter: what counts the shards: this process, or workers (see `probes.ray_engine`).
         progress: called with (sentences done, sentences in all).
 
     Raises:
         PluginError: an unknown family, or one that cannot be loaded.
         CorpusError: the corpus cannot be read, or lacks what a family needs.
         ProbeDataError: no sentence fits the model.
+        ResultsError: `resume`, and the shards there are of another run.
+        OutputError: a shard cannot be written.
     """
     if random_models < 0:
         raise UsageError(f"{random_models} models with random weights were asked for; expected 0 or more.")
@@ -98,17 +107,33 @@ def run(
         raise UsageError(f"the window is {window} words; expected at least 1.")
     if batch_size < 1:
         raise UsageError(f"the batch size is {batch_size}; expected at least 1.")
+    if examples < 0:
+        raise UsageError(f"{examples} examples were asked for; expected 0 or more.")
+    if batch_tokens < 1:
+        raise UsageError(f"the batches are {batch_tokens} tokens; expected at least 1.")
+    if resume and checkpoints is None:
+        raise UsageError("resume=True needs checkpoints=..., the folder in which the interrupted run kept its shards.")
     opened = open_corpus(corpus, limit=limit, skip_bad=skip_bad)
     chosen, left_out = choose_families(families, opened, seed, with_stream=with_stream, options=options)
     probes, stream_probes = separate(chosen)
     split = split_corpus(opened)
-    eyes = Eyes(lens, batch_size, window)
-    tallies, pool, counts = _walk(eyes, opened, probes, split, progress)
+    plan = Plan(tuple(probes), split, seed, window, batch_size, batch_tokens)
+    eyes = plan.eyes(lens)
+    store = None
+    if checkpoints is not None:
+        store = Checkpoints(Path(checkpoints), manifest_of(lens, opened, plan, options))
+    totals = count_corpus(lens, plan, opened, counter, store=store, resume=resume, progress=progress)
+    tallies = totals.tallies
     settings = Settings(seed=seed, bootstrap=bootstrap, permutations=permutations)
-    read = read_share(lambda copy: Eyes(copy, batch_size, window), opened, probes, split, max(random_models, 1), seed)
+    read = read_share(plan.eyes, opened, probes, split, max(random_models, 1), seed)
     random = measure_random(lens, random_models if probes else 0, read, settings.thresholds.fewest)
     findings = find(probes, tallies, split, settings, random=random.best, layers=_layers(lens), heads=_names(lens))
-    findings = replace(findings, examples=_examples(eyes, probes, findings, pool))
+    evidence = collect_evidence(eyes, opened, probes, split, findings.shown(), seed=seed, per_side=examples)
+    random_eyes = (lambda: plan.eyes(next(copies(lens, random.seeds[:1])))) if random.seeds else None
+    closely = read_closely(
+        probes if close_reading else (), tallies, eyes, random_eyes, opened, split, seed=seed, bootstrap=bootstrap
+    )
+    findings = replace(findings, examples=evidence, own={**findings.own, **rounded(closely)})
     trained = replace(stream or StreamSettings(), bootstrap=bootstrap, batch_size=batch_size)
     return make_report(
         anatomy=lens.anatomy,
@@ -119,9 +144,9 @@ def run(
         findings=findings,
         settings=settings,
         aggregation=eyes.aggregation,
-        bos=eyes.bos,
-        n_skipped=len(counts.skipped),
-        n_dropped=counts.dropped_words,
+        bos=totals.bos,
+        n_skipped=len(totals.skipped),
+        n_dropped=max((totals.dropped_words.get(kind, 0) for kind in ("sentence", "window")), default=0),
         tokenizer=lens.tokenizer,
         random=random,
         layers=[probe.run(lens, opened, split=split, settings=trained, progress=progress) for probe in stream_probes],
@@ -211,63 +236,3 @@ def _way_out(corpus: Corpus, refusals: dict[str, str]) -> str:
         if name not in refusals and not prepared(load_family(name), corpus).refusal(corpus):
             others.append(f"`{name}`")
     return f"run {' or '.join(others)}, or use the corpus {EMBEDDED}" if others else f"use the corpus {EMBEDDED}"
-
-
-def _walk(
-    eyes: Eyes, corpus: Corpus, probes: Sequence[Probe], split: Split, progress: Progress | None
-) -> tuple[dict[str, Tally], Pool, Counts]:
-    """One pass per kind of text; every family that reads this kind is fed from it."""
-    n_heads = eyes.lens.anatomy.n_layers * eyes.lens.anatomy.n_heads
-    tallies = {probe.name: Tally(len(split.confirm), n_heads, rule_names(probe)) for probe in probes}
-    kinds: list[Kind] = sorted({kind for probe in probes for kind in probe.reads} & {"sentence", "window"})
-    total, done = corpus.n_sentences * len(kinds), 0
-    pool, counts = Pool(), Counts()
-    for passes, kind in enumerate(kinds, 1):
-        readers = [probe for probe in probes if kind in probe.reads]
-        words = 0
-        for chunk in _chunks(eyes, corpus, split, kind, counts):
-            for text, seen in eyes.look(chunk):
-                for probe in readers:
-                    observe(probe, tallies[probe.name], seen)
-                pool.offer(text, readers)
-                words += int((~seen.kept).sum())
-                done += len(text.sentences)
-            if progress is not None:
-                progress(done, total)
-        done = passes * corpus.n_sentences  # with those that were skipped
-        if progress is not None:
-            progress(done, total)
-        counts.dropped_words = max(counts.dropped_words, words)
-    if len(counts.skipped) == corpus.n_sentences:
-        raise ProbeDataError(
-            f"no sentence of {corpus.name} fits {eyes.lens.anatomy.model} "
-            f"(at most {eyes.lens.anatomy.max_length} tokens); use a corpus with shorter sentences."
-        )
-    return tallies, pool, counts
-
-
-def _chunks(eyes: Eyes, corpus: Corpus, split: Split, kind: Kind, counts: Counts) -> Iterator[list[Text]]:
-    def skip(sentence: Sentence) -> None:
-        counts.skipped.add(f"{sentence.line} {sentence.id}")
-
-    texts = texts_of(corpus.documents(), split, kind, eyes.fits, skip, eyes.window)
-    while chunk := list(itertools.islice(texts, eyes.batch_size * CHUNKS)):
-        yield chunk
-
-
-def _examples(
-    eyes: Eyes, probes: Sequence[Probe], findings: Findings, pool: Pool
-) -> dict[tuple[str, Key, int], list[Example]]:
-    """Run the kept texts once more, now that it is known which heads have which labels."""
-    by_name = {probe.name: probe for probe in probes}
-    found: dict[tuple[str, Key, int], list[Example]] = {}
-    for kind in ("sentence", "window"):
-        shown = [each for each in findings.shown() if by_name[each.family].reads[0] == kind]
-        questions = {(each.family, each.scores.key) for each in shown}
-        for text, seen in eyes.look(pool.texts(sorted(questions, key=str))):
-            for each in shown:
-                key = each.scores.key
-                if pool.serves(text, (each.family, key)):
-                    example = example_of(by_name[each.family], key, each.head, seen)
-                    found.setdefault((each.family, key, each.head), []).extend([example] if example else [])
-    return found

@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 
 from probes.baselines import RandomBest
 from probes.conditions import Need
-from probes.examples import Example
+from probes.evidence import Example
 from probes.family import Probe
 from probes.labels import Corrected, Judgement, adjusted, judgements, verdict
 from probes.own_results import Reporting, is_question, own_results, rounded

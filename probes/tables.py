@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlens.capture.tokens import printable
 from attnlens.report.tables import count, number, share
+from probes.head_map import head_map
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["draw", "plain_table"]
 
 DIRECTIONS = {"d2h": "d→h", "h2d": "h→d", None: ""}
-VERDICTS = dict.fromkeys(("positional-equivalent", "baseline-equivalent"), "as good as the rule")
+VERDICTS = dict.fromkeys(("positional-equivalent", "baseline-equivalent"), "no better than rule")
 LEGEND = "d→h: the dependent attends to its head; h→d: the head attends to its dependent."
+RULES = ("b0", "b1", "b2", "b3")
+SHOWN_WEAK = 12
 
 
 def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | RenderableType]:
@@ -25,17 +28,39 @@ def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | Rendera
     labelled = [head for head in document["heads"] if head["labels"]]
     if labelled:
         yield ""
+        yield from head_map(document, width)
+        yield ""
         yield _labels(labelled, width)
-    relations = [row for row in document["relations"] if row["verdict"] != "insufficient data"]
+    yield from _weak(document)
+    asked = [row for row in document["relations"] if row["direction"] in DIRECTIONS]
+    relations = [row for row in asked if row["verdict"] != "insufficient data"]
     if relations:
         yield ""
         yield _relations(relations, width)
-        yield from ("", LEGEND) if any(row["direction"] for row in relations) else ()
-    if few := len(document["relations"]) - len(relations):
+        yield ""
+        yield "b0 chance; b1 the best offset or other rule; b2 nearest word of a part of speech; b3 the best head of"
+        yield "models with random weights."
+        yield from (LEGEND,) if any(row["direction"] for row in relations) else ()
+    if few := len(asked) - len(relations):
         fewest = int(document["scope"]["thresholds"]["fewest"])
         yield f"{count(few, 'question')} with fewer than {fewest} cases in a half: insufficient data, see heads.json."
+    if others := len(document["relations"]) - len(asked):
+        yield f"{count(others, 'question')} in other directions, reported only: see heads.json."
     yield ""
     yield from _scope(document)
+
+
+def _weak(document: Mapping[str, Any]) -> Iterator[str]:
+    """Heads that nearly have a label, with what they miss, in one line each."""
+    weak = [(head["head"], label) for head in document["heads"] for label in head["weak"]]
+    if not weak:
+        return
+    yield ""
+    yield f"{count(len(weak), 'near miss', 'near misses')}:"
+    for head, label in weak[:SHOWN_WEAK]:
+        yield f"  {head} {_named(label['label'], label['direction'], label.get('at'))}: {printable(label['failed'])}"
+    if len(weak) > SHOWN_WEAK:
+        yield f"  and {len(weak) - SHOWN_WEAK} more, see heads.json"
 
 
 def _title(document: Mapping[str, Any]) -> Iterator[str]:
@@ -63,7 +88,7 @@ def _labels(heads: list[Mapping[str, Any]], width: int) -> Table:
         for index, label in enumerate(head["labels"]):
             table.add_row(
                 head["head"] if index == 0 else "",
-                _named(label["label"], label["direction"]),
+                _named(label["label"], label["direction"], label.get("at")),
                 number(label["score"]),
                 _interval(label["ci"]),
                 _rule(label["baseline"], label["baseline_name"]),
@@ -79,16 +104,17 @@ def _relations(rows: list[Mapping[str, Any]], width: int) -> Table:
     table.add_column("best", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("95 %", no_wrap=True)
-    table.add_column("best rule", min_width=14, overflow="fold")
-    table.add_column("verdict", no_wrap=True)
+    for rule in RULES:
+        table.add_column(rule, justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
     for row in rows:
         table.add_row(
-            printable(row["relation"]),
+            _named(row["relation"], None, row.get("at")),
             DIRECTIONS.get(row["direction"], row["direction"]),
             row["best_head"] or "–",
             number(row["score"]),
             _interval(row["ci"]),
-            _rule(row["baseline"], row["baseline_name"]),
+            *_rules(row),
             VERDICTS.get(row["verdict"], printable(row["verdict"])),
         )
     return table
@@ -102,8 +128,18 @@ def plain_table(width: int) -> Table:
     return Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), width=min(width, 100))
 
 
-def _named(name: str, direction: str | None) -> str:
-    return " ".join(filter(None, (printable(name), DIRECTIONS.get(direction, direction))))
+def _named(name: str, direction: str | None, at: str | None = None) -> str:
+    place = "" if at in (None, "word") else f"@{at}"
+    return " ".join(filter(None, (printable(name), DIRECTIONS.get(direction, direction), place)))
+
+
+def _rules(row: Mapping[str, Any]) -> Iterator[str]:
+    """The best of each sort of baseline; a dash where it was not measured."""
+    known: dict[str, float] = {}
+    for baseline in row.get("baselines", ()):
+        if baseline["score"] is not None:
+            known[baseline["id"]] = max(baseline["score"], known.get(baseline["id"], 0.0))
+    yield from (number(known.get(rule)) for rule in RULES)
 
 
 def _interval(ci: list[float | None] | None) -> str:

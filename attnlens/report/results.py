@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 SCHEMA = "attnlens.heads/1"
+SHOWN_BEST, SHOWN_WORST = 3, 2
 _NOT_JSON = "the file is not JSON ({}); choose the heads.json that attnlens probe wrote, or write it again."
 
 
@@ -43,6 +44,7 @@ class Example:
         argmax: index of the one that got the largest weight.
         weight: on the target, 0 to 1.
         hit: the target got the largest weight.
+        side: "best" for those with the most attention on the target, "worst" for those with the least.
     """
 
     tokens: tuple[str, ...]
@@ -51,6 +53,7 @@ class Example:
     argmax: int
     weight: float
     hit: bool
+    side: str = "best"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,25 @@ class Label:
     reach: float | None
     examples: tuple[Example, ...]
     failed: str | None = None
+    at: str = "word"
+    tier: str | None = None
+    grade: str | None = None
+    baselines: tuple[Mapping[str, Any], ...] = ()
+    explained: Mapping[str, Any] | None = None
+    modifiers: tuple[str, ...] = ()
+    causal: Mapping[str, Any] | None = None
+
+    @property
+    def shown_examples(self) -> tuple[Example, ...]:
+        """Some of the best and some of the worst, which a page has room for."""
+        best = [example for example in self.examples if example.side == "best"]
+        worst = [example for example in self.examples if example.side == "worst"]
+        return (*best[:SHOWN_BEST], *worst[:SHOWN_WORST])
+
+    @property
+    def place(self) -> str:
+        """Where the head was asked, in words, unless it is the word itself."""
+        return "where the word is predicted" if self.at == "pred" else ""
 
     @property
     def category(self) -> str:
@@ -84,13 +106,14 @@ class Label:
     def short_name(self) -> str:
         """The label with its direction as an arrow (d dependent, h head), where it has one."""
         direction = {"d2h": "d→h", "h2d": "h→d"}.get(self.direction or "", "")
-        return f"{self.label} {direction}".rstrip()
+        return " ".join(filter(None, (self.label, direction, "" if self.at == "word" else f"@{self.at}")))
 
     @property
     def name(self) -> str:
         """The label with its direction in words, where it has one."""
         direction = {"d2h": "dependent to head", "h2d": "head to dependent"}.get(self.direction or "", "")
-        return f"{self.label} ({direction})" if direction and direction not in self.label else self.label
+        said = [part for part in (direction, self.place) if part and part not in self.label]
+        return f"{self.label} ({', '.join(said)})" if said else self.label
 
 
 @dataclass(frozen=True)
@@ -130,6 +153,8 @@ class Relation:
     target_mass: float | None
     q: float | None
     verdict: str
+    at: str = "word"
+    baselines: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -312,13 +337,18 @@ def _head(part: Mapping[str, Any], anatomy: Anatomy) -> HeadResult:
 
 
 def _label(part: Mapping[str, Any]) -> Label:
-    known = {name: part[name] for name in Label.__dataclass_fields__ if name != "failed"}
-    parsed = {"ci": _pair(part["ci"]), "examples": tuple(_example(example) for example in part["examples"])}
-    return Label(**known | parsed, failed=part.get("failed"))
+    known = {name: part[name] for name in Label.__dataclass_fields__ if name in part}
+    parsed = {
+        "ci": _pair(part["ci"]),
+        "examples": tuple(_example(example) for example in part["examples"]),
+        "baselines": tuple(part.get("baselines", ())),
+        "modifiers": tuple(part.get("modifiers", ())),
+    }
+    return Label(**known | parsed)
 
 
 def _example(part: Mapping[str, Any]) -> Example:
-    known = {name: part[name] for name in Example.__dataclass_fields__}
+    known = {name: part[name] for name in Example.__dataclass_fields__ if name in part}
     example = Example(**known | {"tokens": tuple(part["tokens"])})
     if not all(0 <= i < len(example.tokens) for i in (example.query, example.target, example.argmax)):
         raise ValueError("an example points outside its sentence")
@@ -326,7 +356,7 @@ def _example(part: Mapping[str, Any]) -> Example:
 
 
 def _relation(part: Mapping[str, Any], anatomy: Anatomy) -> Relation:
-    known = {name: part[name] for name in Relation.__dataclass_fields__}
+    known = {name: part[name] for name in Relation.__dataclass_fields__ if name in part}
     best = None if part["best_head"] is None else _address(part["best_head"], anatomy)
     return Relation(**known | {"ci": _pair(part["ci"]), "best_head": best})
 
