@@ -156,7 +156,7 @@ def read_share(
         seed: of the choice.
     """
     from probes.shards import Totals, shards_of
-    from probes.walk import run_shard
+    from probes.walk import run_shard, run_stimuli
 
     compared = [probe for probe in probes if probe.contrast]
 
@@ -168,6 +168,9 @@ def read_share(
         for shard in shards_of(choose(corpus.documents(), share_of(corpus, n_models), seed)):
             totals.absorb(run_shard(eyes, shard, compared, split))
             n_sentences += shard.n_sentences
+        stimuli = run_stimuli(eyes, compared, split, seed)
+        if stimuli is not None:
+            totals.absorb(stimuli)
         return totals.tallies, n_sentences
 
     return read

@@ -15,7 +15,7 @@ from attnlens.errors import ResultsError
 from attnlens.files import check_writable, whole_file
 from attnlens.models.anatomy import Anatomy
 from probes.corpora.data import Corpus
-from probes.document import baselines_scope, head_part, relation_part, resampled, tokenizer_part
+from probes.document import baselines_scope, head_part, relation_part, resampled, scope_line, tokenizer_part
 from probes.family import Probe
 from probes.findings import Findings, Settings
 from probes.random_models import UNMEASURED, RandomPass
@@ -184,6 +184,7 @@ def make_report(
     if layers:
         document["scope"] |= {"stream": {each.family: dict(each.about) for each in layers}}
         document["layers"] = [row for each in layers for row in each.to_json()]
+    document["scope"]["line"] = scope_line(document)
     _validate(document)
     return HeadReport(document, cells_frame(anatomy, findings))
 

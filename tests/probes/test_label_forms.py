@@ -52,7 +52,7 @@ def amounts(share, n=10):
 
 
 def cell(score=0.8, *, mass=0.5, offset=0.3, pos=0.0, second=0.0, twin=0.0, both=(0.0, 0.0), control=0.1, chance=0.1):
-    """One head; `both`: what the offset and the nearest verb hit together with it; all that the twin hits it hits too."""
+    """One head; `both`: what the offset and the nearest verb hit together with it; the twin hits nothing else."""
     rules = np.column_stack([amounts(offset), amounts(pos) * (pos > 0), amounts(second) * (second > 0), amounts(twin)])
     together = np.array([*both, 0.0, twin]) * 10 * N // 2 * UNIT
     return replace(
