@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["code_of", "head_map"]
 
 NONE = "·"
+EXPLAINED = "="
 WIDEST = 6
 CODES = {
     "previous-token": "prev",
@@ -66,7 +67,7 @@ def head_map(document: Mapping[str, Any], width: int = 80) -> Iterator[Text]:
         for name, row in grid.items():
             line = Text(name.ljust(stub), style="bold")
             for label in row[start : start + across]:
-                code = NONE if label is None else code_of(label["label"])[: cell - 1]
+                code = NONE if label is None else _code(label)[: cell - 1]
                 line.append(code.ljust(cell), style="default" if label is None else _style(label))
             line.rstrip()
             yield line
@@ -85,6 +86,11 @@ def code_of(label: str) -> str:
         side = "<" if "left" in name else ">" if "right" in name else ""
         return "^" + name.removeprefix("nearest").strip(" -").split()[0][:4] + side
     return printable(name.replace("acl:relcl", "relcl").replace("compound:prt", "c:prt"))[:WIDEST]
+
+
+def _code(label: Mapping[str, Any]) -> str:
+    """The label's code; of one that a simple rule explains, its relation's, marked."""
+    return EXPLAINED + code_of(label["relation"]) if label["label"].startswith("explained") else code_of(label["label"])
 
 
 def _grid(document: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any] | None]]:
@@ -106,22 +112,23 @@ def _legend(document: Mapping[str, Any], cell: int) -> Iterator[Text]:
     from rich.text import Text
 
     first = [head["labels"][0] for head in document["heads"] if head["labels"]]
-    counts = Counter((category_of(label["label"], label["family"]), label["label"]) for label in first)
+    counts = Counter((category_of(label["label"], label["family"]), _code(label), label["label"]) for label in first)
     if not first:
         return
     yield Text("")
     for category, title in CATEGORIES.items():
-        named = [(name, n) for (own, name), n in sorted(counts.items(), key=lambda item: -item[1]) if own == category]
-        if not named:
-            continue
-        line = Text(f"{title}: ", style=STYLES[category])
-        parts = [f"{_coded(name, cell)} {n}" for name, n in named]
-        line.append(", ".join(parts), style="default")
-        yield line
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        named = [(code, name, n) for (own, code, name), n in ordered if own == category]
+        if named:
+            line = Text(f"{title}: ", style=STYLES[category])
+            line.append(", ".join(_coded(code[:cell], name, n) for code, name, n in named), style="default")
+            yield line
+    if any(code.startswith(EXPLAINED) for _, code, _ in counts):
+        yield Text(f"{EXPLAINED}nsubj: scores on nsubj, but a simple rule of the head's own explains it")
     yield Text(f"{NONE} unclassified: {sum(not head['labels'] for head in document['heads'])}")
 
 
-def _coded(name: str, cell: int) -> str:
-    """The label, behind its code where the code does not say it."""
-    shown, code = printable(name), code_of(name)[:cell]
-    return shown if code == shown else f"{code} = {shown},"[:-1]
+def _coded(code: str, name: str, n: int) -> str:
+    """A code, the label where the code does not say it, and the number of heads."""
+    known = code == printable(name) or code.startswith(EXPLAINED)
+    return f"{code} {n}" if known else f"{code} = {printable(name)} {n}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from attnlens.capture.tokens import printable
@@ -16,7 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["draw", "plain_table"]
 
 DIRECTIONS = {"d2h": "d→h", "h2d": "h→d", None: ""}
-VERDICTS = dict.fromkeys(("positional-equivalent", "baseline-equivalent"), "no better than rule")
+VERDICTS = {
+    "positional-equivalent": "as position",
+    "baseline-equivalent": "as a rule",
+    "below baseline": "below a rule",
+    "above baseline": "above rules",
+    "explained-by-position": "by position",
+    "explained-by-POS": "by POS",
+    "syntactic-strong": "strong",
+}
+VERDICT_WORDS = (
+    "as position, as a rule: no better than a rule without a model; by position, by POS: one simple rule of the head's "
+    "own gives most of its hits; strong: above nearness by part of speech, too."
+)
+EXPLAINED = {"explained-by-position": "explained by position", "explained-by-POS": "explained by POS"}
 LEGEND = "d→h: the dependent attends to its head; h→d: the head attends to its dependent."
 RULES = ("b0", "b1", "b2", "b3")
 SHOWN_WEAK = 12
@@ -40,6 +54,7 @@ def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | Rendera
         yield ""
         yield "b0 chance; b1 the best offset or other rule; b2 nearest word of a part of speech; b3 the best head of"
         yield "models with random weights."
+        yield from fill(VERDICT_WORDS, min(width, 100)).splitlines()
         yield from (LEGEND,) if any(row["direction"] for row in relations) else ()
     if few := len(asked) - len(relations):
         fewest = int(document["scope"]["thresholds"]["fewest"])
@@ -58,7 +73,7 @@ def _weak(document: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"{count(len(weak), 'near miss', 'near misses')}:"
     for head, label in weak[:SHOWN_WEAK]:
-        yield f"  {head} {_named(label['label'], label['direction'], label.get('at'))}: {printable(label['failed'])}"
+        yield f"  {head} {_label_name(label)}: {printable(label['failed'])}"
     if len(weak) > SHOWN_WEAK:
         yield f"  and {len(weak) - SHOWN_WEAK} more, see heads.json"
 
@@ -88,7 +103,7 @@ def _labels(heads: list[Mapping[str, Any]], width: int) -> Table:
         for index, label in enumerate(head["labels"]):
             table.add_row(
                 head["head"] if index == 0 else "",
-                _named(label["label"], label["direction"], label.get("at")),
+                _label_name(label),
                 number(label["score"]),
                 _interval(label["ci"]),
                 _rule(label["baseline"], label["baseline_name"]),
@@ -99,14 +114,14 @@ def _labels(heads: list[Mapping[str, Any]], width: int) -> Table:
 
 def _relations(rows: list[Mapping[str, Any]], width: int) -> Table:
     table = plain_table(width)
-    table.add_column("relation", overflow="fold")
+    table.add_column("question", overflow="fold", min_width=12)
     table.add_column("", no_wrap=True)
     table.add_column("best", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("95 %", no_wrap=True)
     for rule in RULES:
         table.add_column(rule, justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+    table.add_column("verdict", no_wrap=True, min_width=12)
     for row in rows:
         table.add_row(
             _named(row["relation"], None, row.get("at")),
@@ -131,6 +146,17 @@ def plain_table(width: int) -> Table:
 def _named(name: str, direction: str | None, at: str | None = None) -> str:
     place = "" if at in (None, "word") else f"@{at}"
     return " ".join(filter(None, (printable(name), DIRECTIONS.get(direction, direction), place)))
+
+
+def _label_name(label: Mapping[str, Any]) -> str:
+    """A label with direction and place; of one that a simple rule explains, the relation with what explains it."""
+    explained = EXPLAINED.get(label["label"])
+    name = label["relation"] if explained else label["label"]
+    named = _named(name, label["direction"], label.get("at"))
+    marks = [*([explained] if explained else []), *label.get("modifiers", ())]
+    if label.get("causal"):
+        marks.append(f"causal: {printable(label['causal']['verdict'])}")
+    return f"{named} ({', '.join(marks)})" if marks else named
 
 
 def _rules(row: Mapping[str, Any]) -> Iterator[str]:
