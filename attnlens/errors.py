@@ -14,6 +14,7 @@ __all__ = [
     "BundleError",
     "CaptureError",
     "CorpusError",
+    "EngineError",
     "HeadAddressError",
     "MeasureError",
     "ModelNotFoundError",
@@ -87,6 +88,10 @@ class BundleError(AttnlensError):
 
 class CorpusError(AttnlensError):
     """A corpus file that cannot be read, or lacks what the probe needs."""
+
+
+class EngineError(AttnlensError):
+    """Workers that cannot be had, or that die again and again."""
 
 
 class ProbeDataError(AttnlensError):

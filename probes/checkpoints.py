@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from attnlens.errors import ResultsError
+from attnlens.errors import OutputError, ResultsError
 from attnlens.files import whole_file, write_text
 from probes.shards import ShardResult
 from probes.tally import PER_CLUSTER, PER_HEAD, Cell, Key, Tally
@@ -19,10 +19,13 @@ from probes.tally import PER_CLUSTER, PER_HEAD, Cell, Key, Tally
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Checkpoints", "from_table", "to_table"]
+__all__ = ["FOLDER", "Checkpoints", "from_table", "remove", "to_table"]
 
+FOLDER = ".shards"  # in the folder of the results, until they are written
+MANIFEST = "manifest.json"
 FORMAT = "attnlens.shard/1"
 COUNTS, RULES, RULE_HITS = "counts", "rules", "rule_hits"
+_NUMBER = re.compile(r"-?\d+")
 COLUMNS = ("family", "relation", "direction", "at", "part", "row")
 
 
@@ -47,21 +50,29 @@ class Checkpoints:
                 f"cannot resume in {self.folder.parent}: the finished shards are of another run "
                 f"({_difference(known, self.manifest)}); repeat its settings, or start anew without --resume."
             )
+        for part in _unfinished(self.folder):
+            part.unlink(missing_ok=True)
         if known is None:
             self.clear()
-            write_text(self.folder / "manifest.json", json.dumps(self.manifest, indent=1, sort_keys=True))
-        return {int(path.stem) for path in self.folder.glob("*.parquet") if path.stem.isdigit()}
+            write_text(self.folder / MANIFEST, json.dumps(self.manifest, indent=1, sort_keys=True))
+        return {int(path.stem) for path in _finished(self.folder)}
 
     def save(self, result: ShardResult) -> None:
         """Write one shard, whole or not at all.
 
         Raises:
-            OutputError: it cannot be written (the disk is full).
+            OutputError: it cannot be written (the disk is full); the message says what is kept.
         """
         import pyarrow.parquet as pq
 
-        with whole_file(self._path(result.number)) as part:
-            pq.write_table(to_table(result), part, compression="zstd", compression_level=1)
+        try:
+            with whole_file(self._path(result.number)) as part:
+                pq.write_table(to_table(result), part, compression="zstd", compression_level=1)
+        except OutputError as error:
+            raise OutputError(
+                f"{error} {len(_finished(self.folder))} finished shards are kept there: when there is room, go on with "
+                "--resume."
+            ) from error
 
     def load(self, number: int) -> ShardResult:
         """Read one shard back.
@@ -79,22 +90,52 @@ class Checkpoints:
             raise ResultsError(f"{path} is no finished shard ({error}); delete it and resume again.") from error
 
     def clear(self) -> None:
-        """Remove the folder."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Remove the folder.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        remove(self.folder)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.parquet"
 
     def _known(self) -> dict[str, Any] | None:
         """The manifest on disk; None where there is none."""
-        path = self.folder / "manifest.json"
+        path = self.folder / MANIFEST
         if not path.exists():
             return None
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise ResultsError(f"{path} cannot be read ({error}); start anew without --resume.") from error
+
+
+def remove(folder: Path) -> None:
+    """Remove the finished shards of a run and their folder; what others have put there stays, and so does the folder.
+
+    The manifest goes first: without it, what is left of an interrupted removal belongs to no run.
+
+    Raises:
+        OutputError: they cannot be removed.
+    """
+    try:
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for path in (*_finished(folder), *_unfinished(folder)):
+            path.unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise OutputError(f"cannot remove {folder}: {error.strerror or error}; delete it yourself.") from error
+
+
+def _finished(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.parquet") if _NUMBER.fullmatch(path.stem)]
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """What a process that was killed while it wrote has left."""
+    return list(folder.glob(".*.part"))
 
 
 def _difference(known: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

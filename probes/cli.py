@@ -19,6 +19,7 @@ from attnlens.cli.options import (
     TrustRemoteCode,
     load_lens,
 )
+from attnlens.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,27 @@ def probe(
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, metavar="N", help="Sentences per forward pass.")
     ] = 16,
-    engine: Annotated[str, typer.Option("--engine", metavar="ENGINE", help="What runs the corpus.")] = "local",
+    batch_tokens: Annotated[
+        int, typer.Option("--batch-tokens", min=1, metavar="N", help="Tokens per forward pass over the corpus.")
+    ] = 2048,
+    engine: Annotated[
+        str,
+        typer.Option("--engine", metavar="local|ray", help="What counts: this process, or workers of Ray."),
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, metavar="N", help="Of Ray; they share the cores (default: 2).")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="HOST:PORT", help="Of a Ray cluster (default: one on this machine alone)."),
+    ] = None,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option("--checkpoint-every", min=1, metavar="N", help="Sentences that are counted, and kept, together."),
+    ] = 512,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what an interrupted run has left in DIR; the same result.")
+    ] = False,
     with_stream: Annotated[
         bool,
         typer.Option("--with-stream", help="With 'all': train the probes of the residual stream, too."),
@@ -99,7 +120,12 @@ def probe(
     from attnlens.plugins import load_plugin
 
     run = load_plugin("attnlens.engines", engine)
+    if resume and output is None:
+        raise UsageError("--resume needs -o DIR, the folder of the interrupted run.")
+    if engine == "local" and (workers is not None or address is not None):
+        raise UsageError("--workers and --address are for workers of Ray; add --engine ray.")
     with console.status("reading the corpus"):
+        from probes.checkpoints import FOLDER, remove
         from probes.corpora.sources import open_corpus, told
         from probes.engine import choose_families
         from probes.report import check_folder
@@ -115,7 +141,14 @@ def probe(
         console.say(printable(line))
     for name, reason in left_out.items():
         console.say(printable(f"{name} is left out: {reason}."))
-    lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    opening = {
+        "device": device,
+        "dtype": dtype,
+        "allow_pickle": allow_pickle,
+        "trust_remote_code": trust_remote_code,
+    }
+    lens = load_lens(model, **opening)
+    of_ray = {"workers": workers, "address": address, "load": {"name": _anywhere(model), **opening}}
     with console.progress(f"probing {printable(opened.name)}") as advance:
         report: HeadReport = run(
             lens,
@@ -123,14 +156,27 @@ def probe(
             opened,
             seed=seed,
             batch_size=batch_size,
+            batch_tokens=batch_tokens,
             with_stream=with_stream,
             stream=options,
             window=window,
             options=own,
+            shard_sentences=checkpoint_every,
+            checkpoints=None if output is None else output / FOLDER,
+            resume=resume,
             progress=advance,
+            **(of_ray if engine == "ray" else {}),
         )
     paths = report.save(output) if output is not None else ()
+    if output is not None:
+        remove(output / FOLDER)
     _print(report, paths, as_json)
+
+
+def _anywhere(model: str) -> str:
+    """A model's name as a process in another working folder understands it."""
+    folder = Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else model
 
 
 def _print(report: HeadReport, paths: Sequence[Path], as_json: bool) -> None:

@@ -26,6 +26,7 @@ from probes.own_results import rounded
 from probes.preparing import omissions, prepared
 from probes.random_models import copies, measure_random, read_share
 from probes.report import HeadReport, make_report
+from probes.shards import SHARD_SENTENCES
 from probes.split import split_corpus
 from probes.stream.family import StreamProbe
 from probes.stream.settings import StreamSettings
@@ -62,6 +63,7 @@ def run(
     close_reading: bool = True,
     options: FamilyOptions | None = None,
     examples: int = PER_SIDE,
+    shard_sentences: int = SHARD_SENTENCES,
     checkpoints: Path | str | None = None,
     resume: bool = False,
     counter: Counter = count_here,
@@ -88,6 +90,7 @@ def run(
             with random weights that they are held against is the first of `random_models`.
         options: of families by their name, such as `{"lexical": {"frequencies": "words.tsv"}}`.
         examples: sentences beside each label, so many of the best and of the worst; 0 leaves text of the corpus out.
+        shard_sentences: sentences that are counted, and kept, together; no batch holds sentences of two shards.
         checkpoints: a folder of this run's own, in which every finished shard is kept; whoever has saved the report
             removes it.
         resume: go on with the shards in `checkpoints`; the result is that of an undisturbed run, to the byte.
@@ -111,13 +114,15 @@ def run(
         raise UsageError(f"{examples} examples were asked for; expected 0 or more.")
     if batch_tokens < 1:
         raise UsageError(f"the batches are {batch_tokens} tokens; expected at least 1.")
+    if shard_sentences < 1:
+        raise UsageError(f"the shards are {shard_sentences} sentences; expected at least 1.")
     if resume and checkpoints is None:
         raise UsageError("resume=True needs checkpoints=..., the folder in which the interrupted run kept its shards.")
     opened = open_corpus(corpus, limit=limit, skip_bad=skip_bad)
     chosen, left_out = choose_families(families, opened, seed, with_stream=with_stream, options=options)
     probes, stream_probes = separate(chosen)
     split = split_corpus(opened)
-    plan = Plan(tuple(probes), split, seed, window, batch_size, batch_tokens)
+    plan = Plan(tuple(probes), split, seed, window, batch_size, batch_tokens, shard_sentences)
     eyes = plan.eyes(lens)
     store = None
     if checkpoints is not None:
