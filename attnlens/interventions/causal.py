@@ -17,8 +17,8 @@ from attnlens.capture.sites import Site
 from attnlens.errors import UsageError
 from attnlens.heads import Head
 from attnlens.interventions.edits import resolve_heads
-from attnlens.interventions.pairs import Pair, PairItem, pair_items, preferences
-from attnlens.interventions.sources import HOW, head_outputs
+from attnlens.interventions.pairs import Pair, PairItem, log_probabilities, pair_items
+from attnlens.interventions.sources import HOW, Source, head_outputs
 from attnlens.interventions.sweeps import Progress
 from attnlens.interventions.verdicts import NOT_SUPPORTED, SUPPORTED, VOID, percentile_95
 
@@ -60,6 +60,8 @@ class CausalTest:
         interval: likewise.
         margin_drop: how much the difference in log-probability falls, in nats, mean over pairs and draws.
         margin_interval: 95 % of it.
+        loss_rise: how much less likely the right text becomes by itself, in nats, mean over pairs and draws.
+        loss_interval: 95 % of it.
         controls: what else was ablated (as many heads) -> drop in accuracy.
         threshold: 95th percentile of the controls' drops.
         unrelated: name -> the drop on unrelated pairs.
@@ -79,6 +81,8 @@ class CausalTest:
     interval: Interval
     margin_drop: float
     margin_interval: Interval
+    loss_rise: float
+    loss_interval: Interval
     controls: Mapping[str, float]
     threshold: float | None
     unrelated: Mapping[str, UnrelatedDrop]
@@ -117,8 +121,8 @@ class CausalReport:
 def is_label_causal(
     lens: Lens,
     heads: Sequence[object],
-    pairs: Sequence[Pair],
-    unrelated: Mapping[str, Sequence[Pair]],
+    pairs: Sequence[Pair | PairItem],
+    unrelated: Mapping[str, Sequence[Pair | PairItem]],
     *,
     label: str = "",
     task: str = "",
@@ -126,6 +130,7 @@ def is_label_causal(
     draws: int = 5,
     seed: int = 0,
     labelled: Sequence[object] = (),
+    source: Source | None = None,
     progress: Progress | None = None,
 ) -> CausalReport:
     """Ablate the heads of a label, each and together, on minimal pairs; and control heads; and on unrelated pairs.
@@ -133,7 +138,7 @@ def is_label_causal(
     Args:
         lens: a model that predicts next tokens or fills in masks.
         heads: the heads that carry the label.
-        pairs: minimal pairs that need what the label says.
+        pairs: minimal pairs that need what the label says, as texts or as questions.
         unrelated: name -> pairs that do not need it; sets in which the model is below 0.75 by itself are left out.
         label: for the record.
         task: likewise.
@@ -141,6 +146,7 @@ def is_label_causal(
         draws: how often to resample.
         seed: of draws, controls and bootstrap.
         labelled: further heads of the same label, which are no controls.
+        source: where values from elsewhere are taken; the right texts of the pairs where None (questions have none).
         progress: called with (tests done, tests in all).
 
     Raises:
@@ -151,7 +157,7 @@ def is_label_causal(
         raise UsageError(f"how={how!r} does not exist; expected one of {', '.join(HOW)}.")
     chosen = resolve_heads(lens.anatomy, heads)
     known = set(chosen) | (set(resolve_heads(lens.anatomy, labelled)) if labelled else set())
-    bench = _Bench.of(lens, pairs, unrelated, how, draws if how == "resample" else 1, seed)
+    bench = _Bench.of(lens, pairs, unrelated, how, draws if how == "resample" else 1, seed, source)
     groups = [(head,) for head in chosen] + ([chosen] if len(chosen) > 1 else [])
     others = [head for head in lens.anatomy.heads() if head not in known]
     tests = []
@@ -191,44 +197,54 @@ class _Bench:
 
     @classmethod
     def of(
-        cls, lens: Lens, pairs: Sequence[Pair], unrelated: Mapping[str, Sequence[Pair]], how: str, draws: int, seed: int
+        cls,
+        lens: Lens,
+        pairs: Sequence[Pair | PairItem],
+        unrelated: Mapping[str, Sequence[Pair | PairItem]],
+        how: str,
+        draws: int,
+        seed: int,
+        source: Source | None,
     ) -> _Bench:
         items = pair_items(lens, pairs)
         if not items:
             raise UsageError("none of the pairs can be asked: they are too long, or do not differ in a token.")
         others = {name: found for name, part in unrelated.items() if (found := pair_items(lens, part))}
-        plain = preferences(lens, items).numpy()
-        plain_others = {name: preferences(lens, part).numpy() for name, part in others.items()}
-        room = lens.anatomy.max_length
-        fitting = [pair.good for pair in pairs if room is None or lens.n_tokens(pair.good) <= room]
-        values = _values(lens, how, fitting[:_SOURCE_TEXTS])
+        plain = log_probabilities(lens, items).numpy()
+        plain_others = {name: log_probabilities(lens, part).numpy() for name, part in others.items()}
+        if source is None:
+            room = lens.anatomy.max_length
+            texts = [pair.good for pair in pairs if isinstance(pair, Pair)]
+            source = [text for text in texts if room is None or lens.n_tokens(text) <= room][:_SOURCE_TEXTS]
+        values = _values(lens, how, source)
         return cls(lens, items, others, plain, plain_others, how, draws, seed, values)
 
     def ablated(self, heads: Sequence[Head], items: Sequence[PairItem]) -> Any:
-        """Preferences with the heads ablated, `[draw pair]`."""
+        """Log-probabilities of the right and the wrong words with the heads ablated, `[draw pair 2]`."""
         return np.stack(
             [
-                preferences(self.lens, items, heads, self.values, seed=1_000_003 * (self.seed + draw)).numpy()
+                log_probabilities(self.lens, items, heads, self.values, seed=1_000_003 * (self.seed + draw)).numpy()
                 for draw in range(self.draws)
             ]
         )
 
     def test(self, heads: Sequence[Head], controls: Sequence[tuple[Head, ...]]) -> CausalTest:
         """The whole test of some heads together."""
-        baseline = float((self.plain > 0).mean())
+        baseline = float(_right(self.plain).mean())
         after = self.ablated(heads, self.items)
-        flips = (self.plain > 0) - (after > 0).mean(0)
-        margins = self.plain - after.mean(0)
+        flips = _right(self.plain) - _right(after).mean(0)
+        lost = self.plain - after.mean(0)
+        margins, losses = lost[:, 0] - lost[:, 1], lost[:, 0]
         drop = float(flips.mean())
         control_drops = {
-            "+".join(map(str, group)): baseline - float((self.ablated(group, self.items) > 0).mean())
+            "+".join(map(str, group)): baseline - float(_right(self.ablated(group, self.items)).mean())
             for group in controls
         }
         unrelated, flips_of = {}, {}
         for name, items in self.unrelated.items():
-            plain = self.plain_unrelated[name] > 0
+            plain = _right(self.plain_unrelated[name])
             if plain.mean() >= _LEAST_ACCURACY:
-                flips_of[name] = plain - (self.ablated(heads, items) > 0).mean(0)
+                flips_of[name] = plain - _right(self.ablated(heads, items)).mean(0)
                 mean = float(flips_of[name].mean())
                 unrelated[name] = UnrelatedDrop(
                     len(items), float(plain.mean()), mean, _bootstrap(flips_of[name], self.seed)
@@ -242,19 +258,24 @@ class _Bench:
         verdict, reasons = _decision(baseline, len(self.items), drop, interval, threshold, specific)
         return CausalTest(
             tuple(map(str, heads)), self.how, self.draws, self.seed, len(self.items), baseline, baseline - drop, drop,
-            interval, float(margins.mean()), _bootstrap(margins, self.seed), control_drops, threshold, unrelated,
-            specific, verdict, reasons,
+            interval, float(margins.mean()), _bootstrap(margins, self.seed), float(losses.mean()),
+            _bootstrap(losses, self.seed), control_drops, threshold, unrelated, specific, verdict, reasons,
         )  # fmt: skip
 
 
-def _values(lens: Lens, how: str, texts: Sequence[str]) -> Any:
+def _right(log_probabilities: Any) -> Any:
+    """1 where the right words are likelier than the wrong ones, 0 elsewhere."""
+    return (log_probabilities[..., 0] > log_probabilities[..., 1]).astype(np.float64)
+
+
+def _values(lens: Lens, how: str, source: Source) -> Any:
     """(pairs, positions, seed) -> what ablated heads get: nothing, their mean, or what they had elsewhere."""
     sites = [
         Site(lens.anatomy.main_stack, layer) for layer in lens.anatomy.stack(lens.anatomy.main_stack).attention_layers
     ]
     if how == "zero":
         return lambda n_pairs, n_positions, seed: {site: torch.zeros(1, 1, 1, 1) for site in sites}
-    bank = head_outputs(lens, list(texts), sites)
+    bank = head_outputs(lens, source, sites)
     if how == "mean":
         means = {site: z.mean(0)[None, None] for site, z in bank.items()}
         return lambda n_pairs, n_positions, seed: means

@@ -26,7 +26,16 @@ from attnlens.models.inputs import batch_of_texts
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["Pair", "PairItem", "grammar_pairs", "pair_items", "preferences", "read_blimp"]
+__all__ = [
+    "Pair",
+    "PairItem",
+    "choice_item",
+    "grammar_pairs",
+    "log_probabilities",
+    "pair_items",
+    "preferences",
+    "read_blimp",
+]
 
 _ROWS = 64
 
@@ -114,8 +123,23 @@ def grammar_pairs(kind: str, n: int = 200) -> tuple[Pair, ...]:
     )
 
 
-def pair_items(lens: Lens, pairs: Iterable[Pair]) -> tuple[PairItem, ...]:
+def choice_item(ids: Sequence[int], place: int, right: int, wrong: int) -> PairItem:
+    """The question which of two tokens is likelier at an output: of the next token, or of a mask that stands there.
+
+    Args:
+        ids: the text as the model gets it, mask token included where there is one.
+        place: position whose output is read.
+        right: id of the token that should be likelier.
+        wrong: id of the other.
+    """
+    text = tuple(int(token) for token in ids)
+    return PairItem(_Question(text, (place,), (right,)), _Question(text, (place,), (wrong,)))
+
+
+def pair_items(lens: Lens, pairs: Iterable[Pair | PairItem]) -> tuple[PairItem, ...]:
     """Pairs as questions; those that the model cannot be asked (too long, no token of difference) are left out.
+
+    Questions are returned as they are.
 
     Raises:
         UsageError: an encoder-decoder, or a model that neither predicts next tokens nor fills in masks.
@@ -129,6 +153,9 @@ def pair_items(lens: Lens, pairs: Iterable[Pair]) -> tuple[PairItem, ...]:
         )
     items = []
     for pair in pairs:
+        if isinstance(pair, PairItem):
+            items.append(pair)
+            continue
         good, bad = encode(tokenizer, pair.good), encode(tokenizer, pair.bad)
         room = anatomy.max_length or max(len(good.tokens), len(bad.tokens))
         if max(len(good.tokens), len(bad.tokens)) > room or good.ids == bad.ids:
@@ -198,6 +225,22 @@ def preferences(
 ) -> Float64[Tensor, " pair"]:
     """Log-probability of the right words minus that of the wrong ones, in nats, per pair: above 0 is a hit.
 
+    The arguments are those of `log_probabilities`.
+    """
+    right, wrong = log_probabilities(lens, items, heads, values, seed).unbind(1)
+    return right - wrong
+
+
+def log_probabilities(
+    lens: Lens,
+    items: Sequence[PairItem],
+    heads: Sequence[Head] = (),
+    values: Any = None,
+    seed: int = 0,
+    edit: Edit | None = None,
+) -> Float64[Tensor, "pair 2"]:
+    """Log-probability of the right and of the wrong words of each pair, in nats.
+
     Args:
         lens: the model.
         items: the pairs.
@@ -205,9 +248,10 @@ def preferences(
         values: (number of pairs, number of positions, seed) -> site -> `[pair|1 position|1 head d_head]`, what is put
             in their place; both texts of a pair get the same.
         seed: of what is drawn.
+        edit: another change of the model, the same for every text, where no heads are ablated.
     """
     order = sorted(range(len(items)), key=lambda i: len(items[i].good.ids))
-    found = torch.zeros(len(items), dtype=torch.float64)
+    found = torch.zeros(len(items), 2, dtype=torch.float64)
     per_batch = _ROWS // 2
     for start in range(0, len(order), per_batch):
         chosen = order[start : start + per_batch]
@@ -218,9 +262,8 @@ def preferences(
             for question in (items[i].good, items[i].bad)
         ]
         owners, ids = [key[0] for key in rows], [key[1:] for key in rows]
-        edit = _edit(lens, heads, values, owners, max(map(len, ids)), seed + start) if heads else None
-        scores = _log_probabilities(lens, ids, asked, edit).view(-1, 2)
-        found[chosen] = scores[:, 0] - scores[:, 1]
+        change = _edit(lens, heads, values, owners, max(map(len, ids)), seed + start) if heads else edit
+        found[chosen] = _log_probabilities(lens, ids, asked, change).view(-1, 2)
     return found
 
 
