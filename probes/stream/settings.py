@@ -25,7 +25,7 @@ class StreamSettings:
         batch_size: texts per forward pass.
     """
 
-    words: int = 6_000
+    words: int = 5_000
     pieces: str = "mean"
     rank: int = 64
     bootstrap: int = 2_000

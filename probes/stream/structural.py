@@ -8,7 +8,7 @@ of neighbouring words, which needs no vector at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -52,6 +52,7 @@ __all__ = ["StructuralProbe"]
 
 DISTANCE, DEPTH = "tree distance", "tree depth"
 UUAS, ROOT, DISTANCE_RANK, DEPTH_RANK = "UUAS", "root", "DSpr", "NSpr"
+SHARE, RANK = 0, 1  # places in what a reading gives
 ADJACENT, EMBEDDINGS = "adjacent words", "embeddings"
 
 
@@ -102,8 +103,8 @@ class StructuralProbe:
         distances, depths = (task.fitted_distances(steps.fitted), task.fitted_depths(steps.fitted))
         scores = choose(
             [
-                *_scores(task, units, (DISTANCE, UUAS, DISTANCE_RANK), distances, task.chain_distances),
-                *_scores(task, units, (DEPTH, ROOT, DEPTH_RANK), depths, task.chain_depths),
+                *_scores(task, units, DISTANCE, {UUAS: SHARE, DISTANCE_RANK: RANK}, distances, task.chain_distances),
+                *_scores(task, units, DEPTH, {DEPTH_RANK: RANK, ROOT: SHARE}, depths, task.chain_depths),
             ]
         )
         return LayerResults(self.name, tuple(scores), gathered.about | {"tasks": [DISTANCE, DEPTH], "rank": task.rank})
@@ -195,18 +196,21 @@ class _Task:
 def _scores(
     task: _Task,
     units: Clusters,
-    names: tuple[str, str, str],
+    name: str,
+    metrics: Mapping[str, int],
     predictors: Sequence[Callable[[int], Tally]],
     chain: Callable[[int], Tally],
 ) -> list[LayerScore]:
-    """Both measures of a task at every depth; `names` are those of the task and of its two measures."""
-    name, *metrics = names
+    """Both measures of a task at every depth; `metrics` tells which is a share and which a rank correlation.
+
+    The first one chooses the depth: of depths it is the rank correlation, since there are few roots to go by.
+    """
     reading = _Reading(task, units)
     n_depths = task.gathered.states.n_depths
     read = [reading.of(predict) for predict in predictors]
     adjacent = reading.of(chain)
     scores = []
-    for number, metric in enumerate(metrics):
+    for metric, number in metrics.items():
         for depth in range(n_depths):
             own = read[depth][number]
             random = read[n_depths + depth][number].score if len(read) > n_depths else math.nan
@@ -256,8 +260,10 @@ class _Reading:
         shares = share_found(tallies, clusters, self.units)
         ranks = mean_over_lengths(tallies, clusters, self.units)
         trials = sum(each.n for each in held_out)
+        rows = sum(each.n_ranks for each in held_out)
         share = sum(each.hits for each in held_out) / trials if trials else math.nan
-        return _measured(shares, share), _measured(ranks, math.nan)
+        rank = sum(each.ranks for each in held_out) / rows if rows else math.nan
+        return _measured(shares, share), _measured(ranks, rank)
 
 
 def _measured(found: tuple[float, tuple[float, float], int], select: float) -> _Measured:
