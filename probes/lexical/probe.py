@@ -27,6 +27,9 @@ __all__ = ["LexicalProbe"]
 READ = 1_500  # sentences in which rare words are asked for, however large the corpus
 LEAST = 0.5
 TIMES_CHANCE = 3.0
+TURNED = 0.25
+"""How far the rank of an entity head's labels lies above 1/2 at least: most heads lie a little above it, since names are
+rare and new words, and it takes more than that to say so."""
 NEAREST = Rule("nearest mention")
 REPORTED = Conditions(margins=(), selectivity=None, target_mass=None, significant=False, strong=None, explicable=False)
 
@@ -114,7 +117,7 @@ class LexicalProbe:
             )
             return replace(REPORTED, least=LEAST, times_chance=TIMES_CHANCE, needs=needs)
         if key == entities.ENTITY:
-            turned, lift = Margin(("chance",), 0.0), Need(entities.TWICE, least=0.0)
+            turned, lift = Margin(("chance",), TURNED), Need(entities.TWICE, least=0.0)
             return replace(REPORTED, margins=(turned,), significant=True, needs=(lift,))
         if key in (entities.INSIDE, entities.INSIDE_BEYOND_TREE):
             return Conditions()
