@@ -28,8 +28,8 @@ READ = 1_500  # sentences in which rare words are asked for, however large the c
 LEAST = 0.5
 TIMES_CHANCE = 3.0
 TURNED = 0.25
-"""How far the rank of an entity head's labels lies above 1/2 at least: most heads lie a little above it, since names are
-rare and new words, and it takes more than that to say so."""
+"""How far the rank of an entity head's labels lies above 1/2 at least: half of all heads lie a little above it, since
+names are rare words, and it takes more than that to say so."""
 NEAREST = Rule("nearest mention")
 REPORTED = Conditions(margins=(), selectivity=None, target_mass=None, significant=False, strong=None, explicable=False)
 
