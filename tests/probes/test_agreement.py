@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -37,6 +38,42 @@ def tally_of(tree, attention, **how):
     tally = Tally(1, len(attention), rule_names(PROBE))
     observe(PROBE, tally, seen(tree, attention, **how))
     return tally
+
+
+@pytest.fixture(scope="module")
+def many_contests(tmp_path_factory):
+    """300 sentences of the embedded models' grammar in which a noun of the other number stands before the verb."""
+    from attnlens.zoo.conllu import to_conllu
+    from attnlens.zoo.grammar import documents
+
+    path = tmp_path_factory.mktemp("grammar") / "held-out.conllu"
+    path.write_text(to_conllu(documents(1000, seed=20250)), encoding="utf-8")
+    found = (
+        replace(document, sentences=(each,), first=index)
+        for document in open_corpus(path).documents()
+        for index, each in enumerate(document.sentences)
+        if contests(each)
+    )
+    return Corpus.of("held-out", tuple(islice(found, 300)))
+
+
+@pytest.mark.parametrize(("model", "head"), [("attnlens/tiny-gpt2", "L2H1"), ("attnlens/tiny-bert", "L2H2")])
+def test_the_head_that_the_tiny_models_agree_with_is_labelled_where_the_verb_is_predicted(many_contests, model, head):
+    """The heads that interventions find; in BERT the verb is predicted at its mask."""
+    import attnlens
+    from probes.engine import run
+
+    report = run(
+        attnlens.load(model), "syntax", many_contests, random_models=0, close_reading=False, bootstrap=200,
+        permutations=999,
+    )  # fmt: skip
+
+    labelled = {
+        name: label for name, labels in report.labels.items() for label in labels if label["relation"] == "agreement"
+    }
+    assert max(labelled, key=lambda name: labelled[name]["score"]) == head
+    assert {label["at"] for label in labelled.values()} == {"pred"}
+    assert labelled[head]["ci"][0] > 0.8
 
 
 def test_a_verb_its_subject_and_the_noun_of_the_other_number_between_them():
