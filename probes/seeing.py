@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 
+from attnlens.capture.tap import INTERFACE
 from attnlens.capture.tokens import EncodedText, Token, printable
 from attnlens.errors import TextError
 from attnlens.models.running import has_head
@@ -18,6 +20,7 @@ from probes.family import Probe
 from probes.scoring.ledger import Ledger
 from probes.scoring.scorer import Scorer
 from probes.texts import WINDOW_WORDS, Stimulus, Text
+from probes.threads import side_by_side
 from probes.words import Aggregation, Observation, Reading, word_attention
 
 if TYPE_CHECKING:
@@ -177,15 +180,27 @@ class Eyes:
             ledger: what adds up.
             progress: called with the number of texts of each batch that is done.
         """
-        n_heads = self.lens.anatomy.n_heads
-        for chosen in batches_of([len(text.reading.special) for text in texts], n_heads, self.batch_tokens):
-            batch = [texts[index] for index in chosen]
-            self._note_bos(text.encoded.tokens for text in batch)
+        anatomy = self.lens.anatomy
+        self._note_bos(text.encoded.tokens for text in texts)
+
+        def run(batch: Sequence[Seen]) -> None:
             readings = [text.reading for text in batch]
-            scorer = Scorer(readings, probes, ledger, n_heads=n_heads, aggregation=self.aggregation)
+            scorer = Scorer(readings, probes, ledger, n_heads=anatomy.n_heads, aggregation=self.aggregation)
             self.lens.reduce_encoded([text.encoded for text in batch], scorer)
+
+        lengths = [len(text.reading.special) for text in texts]
+        chosen = list(batches_of(lengths, anatomy.n_heads, self.batch_tokens))
+        batches = [[texts[index] for index in batch] for batch in reversed(chosen)]
+        for batch in side_by_side(run, batches, self.n_threads):
             if progress is not None:
                 progress(len(batch))
+
+    @property
+    def n_threads(self) -> int:
+        """Batches that may run at once: on a CPU, where transformers' interface keeps captures in threads apart."""
+        anatomy = self.lens.anatomy
+        alone = anatomy.route != INTERFACE or next(self.lens.model.parameters()).device.type != "cpu"
+        return 1 if alone else torch.get_num_threads()
 
     def _note_bos(self, texts: Iterable[Sequence[Token]]) -> None:
         bos_id = self.lens.tokenizer.bos_token_id

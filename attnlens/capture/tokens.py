@@ -178,11 +178,13 @@ def _label(text: str, spans: Sequence[tuple[int, int] | None], i: int) -> str:
     """The token's own characters; a character cut into several tokens (emoji in bytes) is numbered, as in `é 1/2`."""
     span = spans[i]
     assert span is not None
-    first = max(0, i - _MOST_PIECES)
-    same = [first + j for j, other in enumerate(spans[first : i + _MOST_PIECES + 1]) if other == span]
     shown = text[slice(*span)]
     body = shown.strip(" ") or "␣" * len(shown)
     label = printable(body)
+    if span not in (spans[i - 1] if i else None, spans[i + 1] if i + 1 < len(spans) else None):
+        return label  # nearly every token: the pieces of a character stand together
+    first = max(0, i - _MOST_PIECES)
+    same = [first + j for j, other in enumerate(spans[first : i + _MOST_PIECES + 1]) if other == span]
     return label if len(same) == 1 else f"{label} {same.index(i) + 1}/{len(same)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ def code_of(question: Codes, field: int, place: Codes) -> Codes:
 
 
 class Ledger:
-    """Sums of one shard for all families; what occurs nowhere takes no room."""
+    """Sums of one shard for all families; what occurs nowhere takes no room. Several threads may add at once."""
 
     def __init__(self, rules: Mapping[str, tuple[str, ...]], n_heads: int) -> None:
         """`rules`: per family, the names of its rules."""
@@ -38,32 +39,39 @@ class Ledger:
         self._rows: dict[int, int] = {}
         self._sums = np.zeros((256, n_heads), np.int64)
         self._counts: dict[int, int] = {}
+        self._lock = threading.Lock()
 
     def questions(self, family: str, keys: Sequence[Key]) -> list[int]:
         """A number for each question of a family."""
         known = self._questions
-        return [known.setdefault((family, key), len(known)) for key in keys]
+        with self._lock:
+            return [known.setdefault((family, key), len(known)) for key in keys]
 
     def rows(self, codes: Codes) -> Int64[np.ndarray, " entry"]:
         """The rows of these codes, each given once."""
         known = self._rows
-        found = np.array([known.setdefault(code, len(known)) for code in codes.tolist()], dtype=np.int64)
-        if len(known) > len(self._sums):
-            more = np.zeros((max(len(known), 2 * len(self._sums)) - len(self._sums), self.n_heads), np.int64)
-            self._sums = np.concatenate([self._sums, more])
+        with self._lock:
+            found = np.array([known.setdefault(code, len(known)) for code in codes.tolist()], dtype=np.int64)
+            if len(known) > len(self._sums):
+                more = np.zeros((max(len(known), 2 * len(self._sums)) - len(self._sums), self.n_heads), np.int64)
+                self._sums = np.concatenate([self._sums, more])
         return found
 
     def add(self, rows: Int64[np.ndarray, " row"], first_head: int, amounts: Int64[np.ndarray, "row head"]) -> None:
         """Add to some rows, each given once, for the heads of one layer."""
-        self._sums[rows, first_head : first_head + amounts.shape[1]] += amounts
+        with self._lock:
+            self._sums[rows, first_head : first_head + amounts.shape[1]] += amounts
 
     def count(self, codes: Codes, amounts: Int64[np.ndarray, " entry"]) -> None:
         """Add what does not depend on the head; codes may repeat."""
-        unique, place = np.unique(codes, return_inverse=True)
-        sums = np.zeros(len(unique), np.int64)
-        np.add.at(sums, place, amounts)
-        for code, amount in zip(unique.tolist(), sums.tolist(), strict=True):
-            self._counts[code] = self._counts.get(code, 0) + amount
+        order = np.argsort(codes)
+        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        if not len(starts):
+            return
+        unique, sums = codes[order][starts], np.add.reduceat(amounts[order], starts)
+        with self._lock:
+            for code, amount in zip(unique.tolist(), sums.tolist(), strict=True):
+                self._counts[code] = self._counts.get(code, 0) + amount
 
     def tallies(self) -> tuple[Int64[np.ndarray, " cluster"], dict[str, Tally]]:
         """The clusters that occur, and each family's tally over them, counted from 0."""

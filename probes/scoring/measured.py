@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from probes.scoring.layout import Segments
 from probes.scoring.ledger import COUNTED, PER_HEAD_SUMS, Ledger, code_of
 from probes.tally import in_units
 from probes.view import Sums, Values
@@ -19,6 +21,24 @@ __all__ = ["Measured"]
 _HITS, _MASS = PER_HEAD_SUMS.index("hits"), PER_HEAD_SUMS.index("mass")
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where an answer's sums go, found at the first layer of a batch and kept for the others.
+
+    Attributes:
+        trials: per text and question, as the first layer had them.
+        text, column: texts and questions with any trial.
+        hits, mass: rows of the ledger, by entry.
+    """
+
+    trials: Int64[np.ndarray, "text question"]
+    text: Int64[np.ndarray, " entry"]
+    column: Int64[np.ndarray, " entry"]
+    hits: Segments
+    mass: Segments
+    rows: Int64[np.ndarray, " row"]
+
+
 class Measured:
     """What measuring families found in one batch, layer after layer."""
 
@@ -26,7 +46,7 @@ class Measured:
         """`readings`: the texts of the batch."""
         self.ledger = ledger
         self.clusters = np.array([reading.cluster for reading in readings], dtype=np.int64)
-        self._counted: set[tuple[str, int]] = set()
+        self._places: dict[tuple[str, int], _Place] = {}
 
     def add(self, family: str, index: int, values: Values | Sums, first_head: int) -> None:
         """Add one answer of one layer; `index` says which of the family's answers it is.
@@ -35,37 +55,36 @@ class Measured:
         """
         sums = values if isinstance(values, Sums) else summed(values)
         trials = sums.trials.numpy()
-        text, column = np.nonzero(trials)
-        if not len(text):
-            return
-        question = np.array(self.ledger.questions(family, sums.keys), dtype=np.int64)[column]
-        cluster = self.clusters[text]
-        if (family, index) not in self._counted:
-            self._counted.add((family, index))
-            self._count(question, cluster, sums, text, column)
-        hits = _units(sums.hits)[text, column]
-        mass = hits if sums.mass is None else _units(sums.mass)[text, column]
-        codes = np.concatenate([code_of(question, _HITS, cluster), code_of(question, _MASS, cluster)])
-        unique, row = np.unique(codes, return_inverse=True)
-        order = np.argsort(row, kind="stable")
-        starts = np.flatnonzero(np.diff(row[order], prepend=-1))
-        amounts = np.add.reduceat(np.concatenate([hits, mass])[order], starts, axis=0)
-        self.ledger.add(self.ledger.rows(unique), first_head, amounts)
+        place = self._places.get((family, index))
+        if place is None or not np.array_equal(trials, place.trials):
+            known, place = place, self._place(family, sums, trials)
+            if known is None:
+                self._places[family, index] = place
+                self._count(family, sums, place)
+        totals = np.zeros((len(place.rows), sums.hits.shape[-1]), np.int64)
+        hits = _units(sums.hits)[place.text, place.column]
+        place.hits.add(hits, totals)
+        place.mass.add(hits if sums.mass is None else _units(sums.mass)[place.text, place.column], totals)
+        self.ledger.add(place.rows, first_head, totals)
 
-    def _count(
-        self,
-        question: Int64[np.ndarray, " entry"],
-        cluster: Int64[np.ndarray, " entry"],
-        sums: Sums,
-        text: Int64[np.ndarray, " entry"],
-        column: Int64[np.ndarray, " entry"],
-    ) -> None:
-        trials = sums.trials.numpy()[text, column].astype(np.int64)
+    def _place(self, family: str, sums: Sums, trials: Int64[np.ndarray, "text question"]) -> _Place:
+        text, column = np.nonzero(trials)
+        question = np.array(self.ledger.questions(family, sums.keys), dtype=np.int64)[column]
+        codes = [code_of(question, field, self.clusters[text]) for field in (_HITS, _MASS)]
+        unique, row = np.unique(np.concatenate(codes), return_inverse=True)
+        entries = np.arange(len(text))
+        hits, mass = (Segments.of(entries, part) for part in np.split(row, 2))
+        return _Place(trials, text, column, hits, mass, self.ledger.rows(unique))
+
+    def _count(self, family: str, sums: Sums, place: _Place) -> None:
+        text, column = place.text, place.column
+        question = np.array(self.ledger.questions(family, sums.keys), dtype=np.int64)[column]
+        trials = place.trials[text, column].astype(np.int64)
         nothing = np.zeros(len(text), np.int64)
         chance = nothing if sums.chance is None else _units(sums.chance)[text, column]
         mass_chance = chance if sums.mass_chance is None else _units(sums.mass_chance)[text, column]
         parts = {"trials": trials, "asked": trials, "chance": chance, "mass_chance": mass_chance}
-        codes = [code_of(question, COUNTED.index(name), cluster) for name in parts]
+        codes = [code_of(question, COUNTED.index(name), self.clusters[text]) for name in parts]
         self.ledger.count(np.concatenate(codes), np.concatenate(list(parts.values())))
 
 
