@@ -95,7 +95,7 @@ def probe(
     stream_words: Annotated[
         int,
         typer.Option("--stream-words", min=1, metavar="N", help="Words of each half that these probes read at most."),
-    ] = 6000,
+    ] = 5000,
     pieces: Annotated[
         str, typer.Option("--pieces", metavar="mean|first|last", help="Which tokens make a word's vector there.")
     ] = "mean",
@@ -106,6 +106,17 @@ def probe(
     frequencies: Annotated[
         Path | None,
         typer.Option("--frequencies", metavar="FILE", help="Lines of `word TAB count`, for rare words (lexical)."),
+    ] = None,
+    causal: Annotated[
+        bool,
+        typer.Option(
+            "--causal",
+            help="Put labels to the test: take their heads away and see what the model still can do (minutes).",
+        ),
+    ] = False,
+    blimp: Annotated[
+        list[Path] | None,
+        typer.Option("--blimp", metavar="FILE", help="Minimal pairs for these tests; may be given several times."),
     ] = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -125,6 +136,7 @@ def probe(
     if engine == "local" and (workers is not None or address is not None):
         raise UsageError("--workers and --address are for workers of Ray; add --engine ray.")
     with console.status("reading the corpus"):
+        from probes.causal import CausalSettings, impossible
         from probes.checkpoints import FOLDER, remove
         from probes.corpora.sources import open_corpus, told
         from probes.engine import choose_families
@@ -149,6 +161,9 @@ def probe(
     }
     lens = load_lens(model, **opening)
     of_ray = {"workers": workers, "address": address, "load": {"name": _anywhere(model), **opening}}
+    testing = CausalSettings(seed=seed) if causal or blimp else None
+    if testing is not None and (reason := impossible(lens)) is not None:
+        console.say(printable(f"no label is put to the test: {reason}."))
     with console.progress(f"probing {printable(opened.name)}") as advance:
         report: HeadReport = run(
             lens,
@@ -164,9 +179,15 @@ def probe(
             shard_sentences=checkpoint_every,
             checkpoints=None if output is None else output / FOLDER,
             resume=resume,
+            causal=testing,
+            blimp=tuple(blimp or ()),
             progress=advance,
+            causal_progress=advance,
             **(of_ray if engine == "ray" else {}),
         )
+    for name, reason in report.to_json()["scope"]["left_out"].items():
+        if name not in left_out:
+            console.say(printable(f"{name} is left out: {reason}."))
     paths = report.save(output) if output is not None else ()
     if output is not None:
         remove(output / FOLDER)

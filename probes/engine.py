@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from attnlens.errors import AttnlensError, CorpusError, PluginError, UsageError
+from attnlens.errors import AttnlensError, CorpusError, PluginError, ProbeDataError, UsageError
 from attnlens.plugins import installed, load_plugin
 from probes.batches import BATCH_TOKENS
+from probes.causal import CausalSettings, Tasks, impossible, with_badges
 from probes.checkpoints import Checkpoints
 from probes.close_reading import read_closely
 from probes.corpora.data import Corpus
@@ -21,8 +22,10 @@ from probes.counting import Counter, Plan, Progress, count_corpus, count_here
 from probes.evidence import PER_SIDE, collect_evidence
 from probes.family import Probe
 from probes.findings import Settings, find
+from probes.inspecting import inspect_into, unsuited
 from probes.manifest import manifest_of
 from probes.own_results import rounded
+from probes.positional.closely import pattern_facts, sampled
 from probes.preparing import omissions, prepared
 from probes.random_models import copies, measure_random, read_share
 from probes.report import HeadReport, make_report
@@ -67,7 +70,10 @@ def run(
     checkpoints: Path | str | None = None,
     resume: bool = False,
     counter: Counter = count_here,
+    causal: CausalSettings | None = None,
+    blimp: Sequence[Path | str] = (),
     progress: Progress | None = None,
+    causal_progress: Progress | None = None,
 ) -> HeadReport:
     """Classify every head of a model against an annotated corpus.
 
@@ -95,12 +101,15 @@ def run(
             removes it.
         resume: go on with the shards in `checkpoints`; the result is that of an undisturbed run, to the byte.
         counter: what counts the shards: this process, or workers (see `probes.ray_engine`).
+        causal: put labels to the test by taking their heads away, see `probes.causal`; None leaves it out.
+        blimp: files of minimal pairs for these tests; pairs of the embedded grammar stand in where there are none.
         progress: called with (sentences done, sentences in all).
+        causal_progress: called with (heads tested, heads in all).
 
     Raises:
         PluginError: an unknown family, or one that cannot be loaded.
         CorpusError: the corpus cannot be read, or lacks what a family needs.
-        ProbeDataError: no sentence fits the model.
+        ProbeDataError: no sentence fits the model, or it cannot be asked what the one family that was named asks.
         ResultsError: `resume`, and the shards there are of another run.
         OutputError: a shard cannot be written.
     """
@@ -120,6 +129,8 @@ def run(
         raise UsageError("resume=True needs checkpoints=..., the folder in which the interrupted run kept its shards.")
     opened = open_corpus(corpus, limit=limit, skip_bad=skip_bad)
     chosen, left_out = choose_families(families, opened, seed, with_stream=with_stream, options=options)
+    chosen, unasked = _suited(chosen, lens)
+    left_out = left_out | unasked
     probes, stream_probes = separate(chosen)
     split = split_corpus(opened)
     plan = Plan(tuple(probes), split, seed, window, batch_size, batch_tokens, shard_sentences)
@@ -129,10 +140,17 @@ def run(
         store = Checkpoints(Path(checkpoints), manifest_of(lens, opened, plan, options))
     totals = count_corpus(lens, plan, opened, counter, store=store, resume=resume, progress=progress)
     tallies = totals.tallies
+    for probe in probes:
+        inspect_into(tallies[probe.name], probe, lens, split, seed)
     settings = Settings(seed=seed, bootstrap=bootstrap, permutations=permutations)
     read = read_share(plan.eyes, opened, probes, split, max(random_models, 1), seed)
     random = measure_random(lens, random_models if probes else 0, read, settings.thresholds.fewest)
-    findings = find(probes, tallies, split, settings, random=random.best, layers=_layers(lens), heads=_names(lens))
+    facts = pattern_facts(eyes, opened, split, seed) if any(probe.name == "positional" for probe in probes) else None
+    layers, names = _layers(lens), _names(lens)
+    findings = find(probes, tallies, split, settings, random=random.best, layers=layers, facts=facts, heads=names)
+    if causal is not None and impossible(lens) is None:
+        held_out = tuple((text.key, text.text) for text in sampled(opened, split, eyes, seed)[1])
+        findings = with_badges(findings, lens, Tasks(lens, held_out, blimp, seed=seed), causal, causal_progress)
     evidence = collect_evidence(eyes, opened, probes, split, findings.shown(), seed=seed, per_side=examples)
     random_eyes = (lambda: plan.eyes(next(copies(lens, random.seeds[:1])))) if random.seeds else None
     closely = read_closely(
@@ -156,6 +174,19 @@ def run(
         random=random,
         layers=[probe.run(lens, opened, split=split, settings=trained, progress=progress) for probe in stream_probes],
     )
+
+
+def _suited(chosen: Sequence[Probe | StreamProbe], lens: Lens) -> tuple[list[Probe | StreamProbe], dict[str, str]]:
+    """The families that this model can be asked, and the others with the reason.
+
+    Raises:
+        ProbeDataError: none is left.
+    """
+    reasons = unsuited(chosen, lens.anatomy)
+    left = [probe for probe in chosen if probe.name not in reasons]
+    if reasons and not left:
+        raise ProbeDataError(f"{next(iter(reasons.values()))}; run another family, or 'all'.")
+    return left, reasons
 
 
 def _layers(lens: Lens) -> Int64[np.ndarray, " head"] | None:

@@ -32,9 +32,10 @@ from probes.words import Reading
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
     from attnlens.models.lens import Lens
+    from probes.positions import PatternFacts
     from probes.seeing import Eyes
 
-__all__ = ["SMALL", "Kernels", "determined", "resting_norms", "sampled"]
+__all__ = ["SMALL", "Kernels", "determined", "pattern_facts", "resting_norms", "sampled"]
 
 PER_HALF = 128
 LONGEST = 60  # words
@@ -43,6 +44,16 @@ NORMS_OF = 32  # texts whose values are looked at
 UNIFORM = 1e-9  # squared distance below which a head counts as uniform
 RESTING = 0.3  # weight on one set of places, from which on a head rests there
 SMALL = 0.5  # length of what it takes up there, over that of the text's other tokens (ours)
+
+
+def pattern_facts(eyes: Eyes, corpus: Corpus, split: Split, seed: int) -> PatternFacts:
+    """P3 and P6 of every head, for the labels that ask for them."""
+    from probes.positions import PatternFacts
+
+    select, confirm = sampled(corpus, split, eyes, seed)
+    shares = determined(eyes, select, confirm)
+    norms = resting_norms(eyes.lens, confirm)
+    return PatternFacts(shares if len(shares) else None, None if norms is None else norms.no_op)
 
 
 def sampled(corpus: Corpus, split: Split, eyes: Eyes, seed: int) -> tuple[list[Text], list[Text]]:
