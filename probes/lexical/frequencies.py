@@ -34,9 +34,9 @@ class Frequencies:
     """
 
     name: str
-    counts: Mapping[str, float] = field(repr=False)
+    counts: Mapping[str, int] = field(repr=False)
 
-    def of(self, form: str) -> float:
+    def of(self, form: str) -> int:
         """Count of a word; 0 where the list does not have it."""
         return self.counts.get(form.lower(), 0)
 
@@ -58,7 +58,7 @@ def read_frequencies(path: str | Path) -> Frequencies:
         UsageError: no such file, or a line that is neither; the message names it.
     """
     file = Path(path)
-    counts: dict[str, float] = {}
+    counts: dict[str, int] = {}
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
