@@ -60,8 +60,9 @@ serve: $(CORE) ## open the dashboard on a probed embedded model
 	$(BIN)/attnlens serve -m $(MODEL) --results $(OUT) "$(TEXT)"
 
 bench: export HF_HUB_OFFLINE = 1
-bench: $(FULL) ## measure what a capture costs on this machine; build/bench.json keeps the figures
+bench: $(FULL) ## measure what capturing and probing CORPUS=... cost on this machine; figures in build/
 	$(BIN)/python benchmarks/capture_overhead.py --json build/bench.json
+	$(BIN)/python benchmarks/probe_speed.py $(CORPUS) --published --json build/probe_speed.json
 
 families: export HF_HUB_OFFLINE = 1
 families: $(FULL) ## measure every family of models again and renew the table in docs/families.md

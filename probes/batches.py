@@ -8,8 +8,8 @@ __all__ = ["BATCH_TOKENS", "batches_of"]
 
 BATCH_TOKENS = 2048
 _MOST_WEIGHTS = 1 << 23  # of one layer of one batch
-_LEAST_TOKENS = 512  # a smaller batch is not worth a forward pass of its own, whatever the padding
-_MOST_PADDING = 0.15  # share of a batch; beyond it, the longer text begins a new one
+_LEAST_TOKENS = 384  # a smaller batch is not worth a forward pass of its own, whatever the padding
+_MOST_PADDING = 0.1  # share of a batch; beyond it, the longer text begins a new one
 
 
 def batches_of(lengths: Sequence[int], n_heads: int, batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:

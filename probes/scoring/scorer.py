@@ -219,4 +219,4 @@ def _gathered(
     _, n_heads, n_queries, n_keys = weights.shape
     size = n_queries * n_keys
     first = text * (n_heads * size) + place
-    return np.take(weights.reshape(-1), first[:, None] + np.arange(n_heads) * size)
+    return np.asarray(np.take(weights.reshape(-1), first[:, None] + np.arange(n_heads) * size))
