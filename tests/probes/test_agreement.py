@@ -113,6 +113,18 @@ def test_the_first_auxiliary_agrees_and_was_tells_its_number():
     assert contests(tree) == [((5,), ((0,), (4,)), (0,))]
 
 
+def test_of_several_nouns_the_last_one_competes():
+    tree = sentence(
+        "keys of cabinet of shop rust",
+        [6, 3, 1, 5, 3, 0],
+        "nsubj case nmod case nmod root",
+        upos="NOUN ADP NOUN ADP NOUN VERB",
+        features=[PLURAL, "_", SINGULAR, "_", SINGULAR, FINITE],
+    )
+
+    assert contests(tree) == [((5,), ((0,), (4,)), (0,))]
+
+
 def test_a_head_that_finds_the_subject_scores_one_and_one_that_takes_the_nearest_noun_zero():
     subject, nearest = (pointing([0, 0, 0, 0, 0, target], 0.4) for target in (1, 3))
 

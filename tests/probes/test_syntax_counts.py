@@ -146,7 +146,7 @@ def random_reading(rng, causal):
         heads[order[place]] = order[rng.integers(place)] + 1
     relations = rng.choice(["nsubj", "obl:tmod", "obl", "aux:pass", "punct", "det"], n).astype(object)
     relations[order[0]] = "root"
-    tree = sentence("x " * n, heads, " ".join(relations), upos=" ".join(rng.choice(TAGS, n)))
+    tree = sentence("x " * n, heads.tolist(), " ".join(relations), upos=" ".join(rng.choice(TAGS, n)))
     present = np.flatnonzero(rng.random(n) < 0.9)
     if len(present) < 2:
         present = np.arange(n)

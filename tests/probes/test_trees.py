@@ -77,7 +77,9 @@ def test_counts_are_those_of_networkx(seed, n):
     punctuation = rng.random(n) < 0.25
     punctuation[order[:2]] = False
     weights = rng.dirichlet(np.ones(n), (3, n))
-    tree = sentence("x " * n, heads + 1, "x " * n, upos=" ".join("PUNCT" if each else "X" for each in punctuation))
+    tree = sentence(
+        "x " * n, (heads + 1).tolist(), "x " * n, upos=" ".join("PUNCT" if each else "X" for each in punctuation)
+    )
 
     found = score_trees(GoldTree.of(tree, np.ones(n, dtype=bool)), weights)
 
