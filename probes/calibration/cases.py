@@ -15,7 +15,9 @@ from probes.calibration.marks import Gold, Marks, give_types
 from probes.calibration.material import Material
 from probes.calibration.truth import Claim, Expected
 
-__all__ = ["Case", "Known", "planted_case"]
+__all__ = ["REORDERED", "Case", "Known", "plain_case", "planted_case"]
+
+REORDERED = ", reordered"
 
 _FAINT = 1e-5
 _EXAMPLE = 12  # tokens of a text that a model is checked on, at least
@@ -33,6 +35,7 @@ class Case:
         expected: about every head, in the order of layers.
         open: makes the model's lens, with its heads in the given order (indices into `expected`).
         order: which of the heads stands where.
+        somewhere: labels that some head should get, where it is not known which.
     """
 
     name: str
@@ -40,11 +43,12 @@ class Case:
     expected: tuple[Expected, ...]
     open: Callable[[Sequence[int]], Any]
     order: tuple[int, ...]
+    somewhere: tuple[Claim, ...] = ()
 
     def reordered(self, order: Sequence[int]) -> Case:
         """The same model with its heads elsewhere."""
         expected = tuple(self.expected[index] for index in order)
-        return replace(self, name=f"{self.name}, reordered", expected=expected, order=tuple(order))
+        return replace(self, name=f"{self.name}{REORDERED}", expected=expected, order=tuple(order))
 
     def lens(self) -> Any:
         """The opened model."""
@@ -74,6 +78,24 @@ def planted_case(
         return attnlens.load(model=planted.model, tokenizer=planted.tokenizer, example=_example(marks))
 
     return Case(name, suite, tuple(expected for _, expected in known), opened, tuple(range(len(known))))
+
+
+def plain_case(
+    name: str, suite: str, architecture: str, first: Sequence[Known], second: Sequence[Known], material: Material
+) -> Case:
+    """A model without gold annotation, of two layers whose heads stay where they are; the rest is uniform."""
+    layers = [[*own, *[_uniform()] * (HEADS_PER_LAYER - len(own))] for own in (first, second)]
+
+    def opened(_order: Sequence[int]) -> Any:
+        import attnlens
+
+        heads = [[head for head, _ in own] for own in layers]
+        planted = plant(architecture, heads, words=material.words(architecture))
+        planted.model.config._name_or_path = name
+        return attnlens.load(model=planted.model, tokenizer=planted.tokenizer)
+
+    expected = tuple(each for own in layers for _, each in own)
+    return Case(name, suite, expected, opened, tuple(range(len(expected))))
 
 
 def _example(marks: Marks) -> dict[str, Any]:

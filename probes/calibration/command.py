@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from probes.calibration.material import Material
 
 __all__ = ["calibrate"]
 
-DOCUMENTS, QUICK_DOCUMENTS, SEED = 400, 200, 31
+DOCUMENTS, QUICK_DOCUMENTS, SEED = 200, 100, 31
 DOCS = Path("docs") / "calibration.md"
 
 
@@ -29,7 +28,7 @@ def calibrate(
     suite: Annotated[
         list[str] | None,
         typer.Option(
-            "--suite", metavar="NAME", help="strength, accuracy, distractor, null, permutation (default: all)."
+            "--suite", metavar="NAME", help="strength, accuracy, distractor, null, permutation, trained (default: all)."
         ),
     ] = None,
     corpus: Annotated[
@@ -40,6 +39,7 @@ def calibrate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write calibration.json into this folder.")
     ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that run models.")] = 2,
     as_json: JsonOption = False,
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help=f"Put the tables into {DOCS}, in a checkout of the project.")
@@ -52,8 +52,8 @@ def calibrate(
     against what is known. Exits with 1 where a condition does not hold.
     """
     from probes.calibration.figures import figures_of
-    from probes.calibration.measuring import Settings, measure
-    from probes.calibration.suites import SUITES, cases_of
+    from probes.calibration.measuring import Recipe, Settings, families_for, measure, prepared, readings
+    from probes.calibration.suites import SUITES
     from probes.calibration.table import document, markdown, tables
 
     suites = tuple(suite or SUITES)
@@ -61,17 +61,17 @@ def calibrate(
         raise UsageError(f"there is no suite {unknown[0]!r}; expected {', '.join(SUITES)}.")
     if write_docs and not DOCS.is_file():
         raise UsageError(f"there is no {DOCS} here; run --write-docs at the top of a checkout.")
-    with console.status("making text"):
-        material = _material(corpus, quick)
-        cases = [case for name in suites for case in cases_of(name, material, quick=quick)]
+    recipe = Recipe(suites, quick, corpus, QUICK_DOCUMENTS if quick else DOCUMENTS, SEED)
     settings = Settings(bootstrap=500, permutations=999, random_models=1) if quick else Settings()
+    with console.status("making text"):
+        material, cases = prepared(recipe)
     with console.progress("models") as advance:
-        figures = figures_of(measure(cases, material, settings, advance))
-    result = document(figures, material.corpus.name, settings, suites)
+        figures = figures_of(measure(cases, readings(recipe, settings, workers), families_for(material), advance))
+    result = document(figures, material.corpus.name, settings, suites, quick=quick)
     if output is not None:
         _write(output, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if write_docs:
-        _rewrite(markdown(figures, material.corpus.name, settings, suites))
+        _rewrite(markdown(figures, material.corpus.name, settings, suites, quick=quick))
     if as_json:
         console.json(result)
     else:
@@ -79,15 +79,6 @@ def calibrate(
             console.out(title, _drawn(header, rows), "")
     if not figures.accepted:
         raise typer.Exit(1)
-
-
-def _material(corpus: str | None, quick: bool) -> Material:
-    from probes.calibration.material import grammar_material, material_of
-    from probes.corpora.sources import open_corpus
-
-    if corpus is None:
-        return grammar_material(QUICK_DOCUMENTS if quick else DOCUMENTS, SEED)
-    return material_of(open_corpus(corpus))
 
 
 def _write(folder: Path, text: str) -> None:

@@ -71,6 +71,8 @@ class Figures:
         calibration_error: expected calibration error: the mean distance between confidence and share right.
         permuted: heads that kept their labels when they were moved.
         checks: what has to hold.
+        wrong: heads with a wrong or a missing label.
+        somewhere: see `Measured`.
     """
 
     rows: tuple[Row, ...]
@@ -81,6 +83,7 @@ class Figures:
     permuted: Share
     checks: tuple[Check, ...]
     wrong: tuple[Outcome, ...]
+    somewhere: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -110,7 +113,7 @@ def figures_of(measured: Measured) -> Figures:
         _at_least("heads that keep their labels when moved", permuted.value, 1.0),
     )
     wrong = tuple(each for each in outcomes if each.wrong or each.missed)
-    return Figures(_rows(outcomes), null_labels, right, reliability, error, permuted, checks, wrong)
+    return Figures(_rows(outcomes), null_labels, right, reliability, error, permuted, checks, wrong, measured.somewhere)
 
 
 def _is_sure(outcome: Outcome) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["Arc", "Material", "Place", "Trial", "best_offset", "grammar_material
 _WHOLE_WORDS = 100  # the most frequent words are never cut
 _CUT_FROM = 6  # letters of a word that may be cut in two
 _OFFSETS = tuple(offset for offset in range(-10, 11) if offset)
-_FEWEST = 160  # occurrences from which on both halves surely hold 50
+_FEWEST = 130  # occurrences from which on both halves almost surely hold 50
 
 Place = tuple[str, int, int]
 """Document, sentence within it, word within that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,17 +11,18 @@ from attnlens.zoo import planted_heads as heads
 from attnlens.zoo.planted_heads import PlantedHead
 from attnlens.zoo.planted_stream import BLOCK_SIZE
 from attnlens.zoo.planted_terms import Fixed, Sink
-from probes.calibration.cases import Case, Known, planted_case
+from probes.calibration.cases import Case, Known, plain_case, planted_case
 from probes.calibration.marks import CHANNELS, SEPARATOR, Follow, Gold, other_relations, upos_axis
 from probes.calibration.material import Material, Place, best_offset, misled
 from probes.calibration.nulls import null_cases
+from probes.calibration.trained import trained_cases
 from probes.calibration.truth import Claim, Expected
 
 __all__ = ["ACCURACY_STEPS", "PERMUTATION", "STRENGTHS", "SUITES", "cases_of"]
 
 STRENGTHS = (0.3, 0.5, 0.7, 0.9, 0.98)
 ACCURACY_STEPS = (0.0, 0.05, 0.1, 0.2, 0.4)
-SUITES = ("strength", "accuracy", "distractor", "null", "permutation")
+SUITES = ("strength", "accuracy", "distractor", "null", "permutation", "trained")
 
 _ARCHITECTURES = ("bert", "gpt2")
 _SURE = 0.9  # probability of the target where accuracy is what varies
@@ -35,11 +37,16 @@ _SINK = Claim("positional", ("first-token", "start"))
 def cases_of(suite: str, material: Material, *, quick: bool = False) -> Iterator[Case]:
     """The models of a suite, one after another; the quick form has a few of them."""
     if suite == "strength":
+        if quick:
+            yield strength_case("bert", 0.5, material)
+            yield strength_case("gpt2", 0.9, material)
+            return
         for architecture in _ARCHITECTURES:
-            for probability in (0.5, 0.9) if quick else STRENGTHS:
+            for probability in STRENGTHS:
                 yield strength_case(architecture, probability, material)
-                if not quick:
-                    yield positional_case(architecture, probability, material)
+                yield positional_case(architecture, probability, material)
+        for architecture in ("gpt2", "llama"):
+            yield circuit_case(architecture, material)
     elif suite == "accuracy":
         for architecture in ("bert",) if quick else _ARCHITECTURES:
             for step in (0.0, 0.2) if quick else ACCURACY_STEPS:
@@ -48,10 +55,12 @@ def cases_of(suite: str, material: Material, *, quick: bool = False) -> Iterator
         for architecture in ("bert",) if quick else _ARCHITECTURES:
             yield distractor_case(architecture, material)
     elif suite == "null":
-        yield from null_cases(6 if quick else _NULL_MODELS, material)
+        yield from null_cases(3 if quick else _NULL_MODELS, material)
     elif suite == "permutation":
         for architecture in ("bert",) if quick else _ARCHITECTURES:
             yield from permutation_cases(architecture, material)
+    elif suite == "trained" and not quick:
+        yield from trained_cases()
 
 
 def strength_case(architecture: str, probability: float, material: Material, suite: str = "strength") -> Case:
@@ -87,7 +96,11 @@ def positional_case(architecture: str, probability: float, material: Material) -
     distances = (-1, -2, -3, 1, 2, 3) if architecture == "bert" else (-1, -2, -3, -4)
     known: list[Known] = [_offset_head(distance, probability) for distance in distances]
     stops = heads.on_token(".", "full stop", "full stops", probability)
-    known.append((stops, _sunk("full stop", probability, ("punctuation", "full stop", "delimiter"))))
+    named = ("punctuation", "full stop", "delimiter")
+    stop = _sunk("full stop", probability, named, Claim("positional", ("nearest PUNCT left", "nearest PUNCT right")))
+    if architecture != "bert":  # most words see no full stop, which ends the text
+        stop = replace(stop, required=(), allowed=(*stop.allowed, Claim("positional", named)))
+    known.append((stops, stop))
     if architecture == "bert":
         separator = heads.on_token("[SEP]", "separator", "the separator", probability)
         known.append((separator, _sunk("separator", probability, ("separator", "delimiter"))))
@@ -97,6 +110,32 @@ def positional_case(architecture: str, probability: float, material: Material) -
     gold = Gold(channels=tuple(Follow("dependents", name) for name in below), causal=architecture != "bert")
     name = f"strength of position p={probability:g} {architecture}"
     return planted_case(name, "strength", architecture, known[:12], material, gold)
+
+
+def circuit_case(architecture: str, material: Material) -> Case:
+    """An induction circuit and what belongs beside it, without gold annotation."""
+    previous, repeated = Claim("induction", ("previous",)), Claim("induction", ("duplicate",))
+    first = [
+        (heads.previous().writing("TOK", "PREV"), _plain("previous", _at(-1), previous)),
+        (heads.offset(-2), _plain("offset -2", _at(-2))),
+        (heads.first_token(), _plain("first token", _SINK)),
+        (heads.same_token(positions=architecture != "llama"), _plain("same token", repeated, allowed=(_at(0),))),
+    ]
+    second = [
+        (heads.induction().writing("TOK", "OUT"), _plain("induction", Claim("induction", ("induction",)))),
+        (heads.offset(-3), _plain("offset -3", _at(-3))),
+    ]
+    return plain_case(f"induction circuit {architecture}", "strength", architecture, first, second, material)
+
+
+def _at(distance: int) -> Claim:
+    name = f"offset {distance:+d}" if distance else "offset 0"
+    return Claim("positional", (name, f"word {name}"))
+
+
+def _plain(what: str, *required: Claim, allowed: tuple[Claim, ...] = ()) -> Expected:
+    kind = "induction" if any(claim.family == "induction" for claim in required) else "positional"
+    return Expected(what, kind, required=required, allowed=(_SINK, *allowed))
 
 
 def distractor_case(architecture: str, material: Material) -> Case:
@@ -109,7 +148,7 @@ def distractor_case(architecture: str, material: Material) -> Case:
     known += [
         (heads.mixture(each), _distractor(f"offset mixture {sorted(each)}", *_offsets(each))) for each in mixtures
     ]
-    known.append((heads.same_token(), _distractor("same token", Claim("induction"), Claim("lexical"))))
+    known.append((heads.same_token(), _distractor("same token", Claim("induction"))))
     known.append((_residual(architecture), _distractor("1 % residual pointer", *_sinks(architecture))))
     known.append((heads.random(11), _distractor("random", Claim("positional", ("breadth",)))))
     gold = Gold(relations, (Follow("arcs"),), architecture != "bert")
@@ -161,7 +200,10 @@ def _antecedent_head(probability: float, channel: str) -> Known:
 
 def _offset_head(distance: int, probability: float) -> Known:
     claim = Claim("positional", (f"offset {distance:+d}", f"word offset {distance:+d}"))
-    return heads.offset(distance, probability), _by_strength(f"offset {distance:+d}", "positional", claim, probability)
+    expected = _by_strength(f"offset {distance:+d}", "positional", claim, probability)
+    if distance == -1:
+        expected = replace(expected, allowed=(*expected.allowed, Claim("induction", ("previous",))))
+    return heads.offset(distance, probability), expected
 
 
 def _by_strength(what: str, kind: str, claim: Claim, probability: float) -> Expected:
@@ -170,11 +212,11 @@ def _by_strength(what: str, kind: str, claim: Claim, probability: float) -> Expe
     return Expected(what, kind, allowed=(claim, _SINK), probability=probability)
 
 
-def _sunk(what: str, probability: float, names: tuple[str, ...]) -> Expected:
+def _sunk(what: str, probability: float, names: tuple[str, ...], *allowed: Claim) -> Expected:
     """A delimiter gets its label from .6 of the attention on."""
     claim = Claim("positional", names)
     required = (claim,) if probability >= 0.7 else ()
-    return Expected(what, "positional", required=required, allowed=(_SINK,), probability=probability)
+    return Expected(what, "positional", required=required, allowed=(_SINK, *allowed), probability=probability)
 
 
 def _nearest_head(upos: str, side: str) -> Known:

@@ -16,12 +16,15 @@ BEGIN, END = "<!-- calibration: begin -->", "<!-- calibration: end -->"
 Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
 
 
-def document(figures: Figures, corpus: str, settings: Settings, suites: Sequence[str]) -> dict[str, Any]:
+def document(
+    figures: Figures, corpus: str, settings: Settings, suites: Sequence[str], *, quick: bool = False
+) -> dict[str, Any]:
     """The figures as JSON-able data."""
     return {
         "schema": "attnlens.calibration/1",
         "corpus": corpus,
         "suites": list(suites),
+        "quick": quick,
         "settings": asdict(settings),
         "accepted": figures.accepted,
         "checks": [asdict(check) for check in figures.checks],
@@ -39,6 +42,9 @@ def document(figures: Figures, corpus: str, settings: Settings, suites: Sequence
         "null_labels": asdict(figures.null_labels),
         "distractors": asdict(figures.distractors),
         "permuted": asdict(figures.permuted),
+        "trained": [
+            {"model": model, "label": label, "heads": list(heads)} for model, label, heads in figures.somewhere
+        ],
         "errors": [
             {
                 "model": each.case,
@@ -62,6 +68,9 @@ def tables(figures: Figures) -> Iterator[Table]:
         for each in figures.reliability
     ]
     yield "Confidence", ("confidence", "labels", "mean confidence", "share that is true"), bins
+    if figures.somewhere:
+        found = [(model, label, ", ".join(heads) or "none") for model, label, heads in figures.somewhere]
+        yield "Trained models: labels that some head should get", ("model", "label", "heads that got it"), found
     errors = [
         (each.case, each.head, each.expected.what, ", ".join(each.wrong) or "-", ", ".join(each.missed) or "-")
         for each in figures.wrong
@@ -70,10 +79,11 @@ def tables(figures: Figures) -> Iterator[Table]:
         yield "Heads with a wrong or a missing label", ("model", "head", "planted", "wrong", "missing"), errors
 
 
-def markdown(figures: Figures, corpus: str, settings: Settings, suites: Sequence[str]) -> str:
+def markdown(figures: Figures, corpus: str, settings: Settings, suites: Sequence[str], *, quick: bool = False) -> str:
     """The tables for the documentation."""
+    form = "a few models of each suite (`--quick`)" if quick else "all models"
     lines = [
-        f"Measured on {corpus}; suites: {', '.join(suites)}; {settings.bootstrap:,} bootstrap replicates, "
+        f"Measured on {corpus}; {form}: {', '.join(suites)}; {settings.bootstrap:,} bootstrap replicates, "
         f"{settings.permutations:,} sign patterns, seed {settings.seed}.",
         "",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = ["Claim", "Expected", "Outcome", "judge"]
@@ -24,6 +24,9 @@ class Claim:
     relations: tuple[str, ...] | None = None
     direction: str | None = None
     tiers: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        return " ".join([self.family, *(self.relations or ())[:1], *([self.direction] if self.direction else [])])
 
     def covers(self, label: Mapping[str, Any]) -> bool:
         """Whether a label of `heads.json` is one of these."""
@@ -54,6 +57,11 @@ class Expected:
     allowed: tuple[Claim, ...] = ()
     probability: float | None = None
     step: float | None = None
+
+    def among(self, families: Iterable[str]) -> Expected:
+        """What can be required where only these families are asked."""
+        known = set(families)
+        return replace(self, required=tuple(claim for claim in self.required if claim.family in known))
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def judge(case: str, suite: str, head: Mapping[str, Any], expected: Expected) ->
         right=tuple(map(_name, right)),
         wrong=tuple(_name(label) for label in labels if label not in right),
         found=len(expected.required) - len(missed),
-        missed=tuple("/".join(claim.relations or (claim.family,)) for claim in missed),
+        missed=tuple(map(str, missed)),
         judged=tuple(judged),
     )
 
