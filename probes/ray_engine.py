@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["connected", "run"]
 
+LOOPBACK = "127.0.0.1"
 STORE_BYTES = 256 << 20  # of shards and results on their way, when Ray is started here
 
 
@@ -105,18 +106,47 @@ def connected(address: str | None, workers: int | None, model_bytes: int = 0) ->
 
 
 def _start(cpus: int, store_bytes: int) -> None:
-    """A Ray of our own, which nobody else can reach and which reports to nobody."""
+    """A Ray of our own, which nobody else can reach and which reports to nobody.
+
+    Raises:
+        EngineError: this release of Ray listens elsewhere than on the loopback interface all the same.
+    """
     import ray
 
-    with _environment(RAY_USAGE_STATS_ENABLED="0"):
+    with _environment(RAY_USAGE_STATS_ENABLED="0"), _alone():
         ray.init(
             num_cpus=cpus,
             include_dashboard=False,
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=LOOPBACK,
             object_store_memory=store_bytes,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    found = {node["NodeManagerAddress"] for node in ray.nodes()}
+    if found != {LOOPBACK}:
+        ray.shutdown()
+        raise EngineError(
+            f"Ray {ray.__version__} listens on {', '.join(sorted(found))} and not on {LOOPBACK} alone; start Ray "
+            "yourself with `ray start --head`, and give its --address."
+        )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """For the length of the block, keep Ray from taking the machine's outward address in the place of the loopback one.
+
+    Its servers listen on the loopback interface alone where that is the node's address. It has a switch for this,
+    which it reads when it is imported; so here it is set in both places.
+    """
+    from ray._private import ray_constants
+
+    known = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
+    with _environment(RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"):
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        try:
+            yield
+        finally:
+            ray_constants.ENABLE_RAY_CLUSTER = known
 
 
 def _join(address: str | None) -> None:
