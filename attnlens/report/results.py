@@ -30,6 +30,7 @@ __all__ = [
 
 SCHEMA = "attnlens.heads/1"
 SHOWN_BEST, SHOWN_WORST = 3, 2
+EXPLAINED = {"explained-by-position": "explained by position", "explained-by-POS": "explained by part of speech"}
 _NOT_JSON = "the file is not JSON ({}); choose the heads.json that attnlens probe wrote, or write it again."
 
 
@@ -95,7 +96,12 @@ class Label:
     @property
     def place(self) -> str:
         """Where the head was asked, in words, unless it is the word itself."""
-        return "where the word is predicted" if self.at == "pred" else ""
+        return "as it is predicted" if self.at == "pred" else ""
+
+    @property
+    def shown_label(self) -> str:
+        """The label; of one that a simple rule explains, the relation."""
+        return self.relation if self.label in EXPLAINED and self.relation else self.label
 
     @property
     def category(self) -> str:
@@ -106,14 +112,16 @@ class Label:
     def short_name(self) -> str:
         """The label with its direction as an arrow (d dependent, h head), where it has one."""
         direction = {"d2h": "d→h", "h2d": "h→d"}.get(self.direction or "", "")
-        return " ".join(filter(None, (self.label, direction, "" if self.at == "word" else f"@{self.at}")))
+        mark = "=" if self.label in EXPLAINED else ""
+        return " ".join(filter(None, (mark + self.shown_label, direction, "" if self.at == "word" else f"@{self.at}")))
 
     @property
     def name(self) -> str:
         """The label with its direction in words, where it has one."""
         direction = {"d2h": "dependent to head", "h2d": "head to dependent"}.get(self.direction or "", "")
-        said = [part for part in (direction, self.place) if part and part not in self.label]
-        return f"{self.label} ({', '.join(said)})" if said else self.label
+        said = (direction, self.place, EXPLAINED.get(self.label, ""))
+        known = [part for part in said if part and part not in self.label]
+        return f"{self.shown_label} ({', '.join(known)})" if known else self.shown_label
 
 
 @dataclass(frozen=True)
