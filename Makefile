@@ -76,7 +76,7 @@ docs: $(DOCS) ## build the documentation into build/docs; a broken link is an er
 constraints: ## renew constraints.txt: torch $(TORCH), the newest releases that pyproject.toml allows
 	rm -rf build/pins
 	$(PYTHON) -m venv build/pins
-	build/pins/bin/python -m pip install --quiet ".[dev,docs,minilm]" torch==$(TORCH)
+	build/pins/bin/python -m pip install --quiet ".[dev,docs,minilm,frequencies,ray]" torch==$(TORCH)
 	{ echo "# The development set, pinned; made by 'make constraints'."; \
 	  build/pins/bin/python -m pip freeze --exclude attnlens | sed 's/+cpu$$//'; } > constraints.txt
 
@@ -95,7 +95,7 @@ $(CORE): $(PINNED) | $(BIN)/python
 
 $(FULL): $(PINNED) | $(BIN)/python
 	@echo "installing attnlens and its development tools into $(VENV); a few minutes the first time"
-	$(INSTALL) --editable ".[dev,minilm,frequencies]"
+	$(INSTALL) --editable ".[dev,minilm,frequencies,ray]"
 	@touch $(CORE) $@
 
 $(DOCS): $(PINNED) | $(BIN)/python

@@ -125,14 +125,29 @@ class Crew:
     """Workers, and who counts what."""
 
     def __init__(self, plan: Plan, opening: Opening, means: Means) -> None:
-        """Start nothing yet; Ray has to be connected."""
-        self.plan, self.opening, self.means = plan, opening, means
+        """Start no worker yet; Ray has to be connected."""
+        import ray
+
+        self.plan, self.means = plan, means
+        # Units are many in a large corpus, so each shard brings its own.
+        bare = replace(plan, split=replace(plan.split, clusters={}))
+        self._shared = ray.put(bare), ray.put(opening)
+        gpus = means.gpus if opening.on_gpu else 0
+        self._actor_class = ray.remote(num_cpus=means.cpus, num_gpus=gpus, max_restarts=0)(Worker)
         self._members: list[_Member] = []
         self._again: deque[Shard] = deque()
         self._deaths: Counter[int | None] = Counter()
 
+    def open(self) -> None:
+        """Start the workers, and wait until each has the model or has failed; `count` says so."""
+        import ray
+
+        self._start()
+        opening = [ref for one in self._members for ref in one.given]
+        ray.wait(opening, num_returns=len(opening))
+
     def count(self, shards: Iterator[Shard]) -> Generator[ShardResult, None, None]:
-        """Every shard's result once, as it is done.
+        """Every shard's result once, as it is done; then the workers end.
 
         Raises:
             EngineError: workers died `MOST_DEATHS` times over the same shard, or over opening the model.
@@ -140,18 +155,8 @@ class Crew:
         """
         import ray
 
-        # Units are many in a large corpus, so each shard brings its own.
-        bare = replace(self.plan, split=replace(self.plan.split, clusters={}))
-        shared = ray.put(bare), ray.put(self.opening)
-        gpus = self.means.gpus if self.opening.on_gpu else 0
-        actor_class = ray.remote(num_cpus=self.means.cpus, num_gpus=gpus, max_restarts=0)(Worker)
-
-        def member() -> _Member:
-            actor = actor_class.remote(*shared, self.means.cpus)
-            return _Member(actor, {actor.open.remote(): None})
-
         try:
-            self._members = [member() for _ in range(self.means.workers)]
+            self._start()
             while self._give(shards):
                 given = {ref: one for one in self._members for ref in one.given}
                 (ref, *_), _ = ray.wait(list(given), num_returns=1)
@@ -163,7 +168,7 @@ class Crew:
                 except ray.exceptions.RayError as error:
                     self._mourn(one, error)
                     ray.kill(one.actor)
-                    self._members[self._members.index(one)] = member()
+                    self._members[self._members.index(one)] = self._member()
                     continue
                 one.given.pop(ref)
                 if result is not None:
@@ -171,6 +176,16 @@ class Crew:
         finally:
             for one in self._members:
                 ray.kill(one.actor)
+            self._members = []
+
+    def _start(self) -> None:
+        if not self._members:
+            self._members = [self._member() for _ in range(self.means.workers)]
+
+    def _member(self) -> _Member:
+        """A new worker, told to open the model."""
+        actor = self._actor_class.remote(*self._shared, self.means.cpus)
+        return _Member(actor, {actor.open.remote(): None})
 
     def _give(self, shards: Iterator[Shard]) -> bool:
         """Let every worker have a shard, and then one to go on with; False when nothing is left to be done."""

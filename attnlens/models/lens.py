@@ -700,20 +700,21 @@ class Lens:
         """How many tokens `text` becomes, special ones included."""
         return self._reader.n_tokens(text, bos)
 
-    def probe(self, family: str | Sequence[str], corpus: Any = None, **options: Any) -> Any:
+    def probe(self, family: str | Sequence[str], corpus: Any = None, *, engine: str = "local", **options: Any) -> Any:
         """Classify every head against an annotated corpus; see `attnlens probe --help` and the probes package.
 
         Args:
             family: "positional", "syntax", "coreference", another installed family, several of them, or "all".
             corpus: a file or several (CoNLL-U, GAP, ...; see docs/probes.md); None takes the embedded corpus.
-            options: passed on to the engine (`seed`, `limit`, `batch_size`, `progress`).
+            engine: what runs the corpus: "local", "ray" (workers on this machine or on a cluster), or another one.
+            options: passed on to the engine (`seed`, `limit`, `progress`, ...; `workers` and `address` of Ray).
 
         Returns:
             A `probes.report.HeadReport`.
         """
         from attnlens.plugins import load_plugin
 
-        return load_plugin("attnlens.engines", "local")(self, family, corpus, **options)
+        return load_plugin("attnlens.engines", engine)(self, family, corpus, **options)
 
 
 def library_versions() -> dict[str, str]:

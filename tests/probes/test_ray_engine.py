@@ -1,0 +1,94 @@
+"""Workers of Ray give what the local engine gives, to the byte, also when one is killed, or all of the run is."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from interrupted_run import FOLDER, descendants, results_in, run_into, start
+
+from attnlens.errors import PluginError, UsageError
+from attnlens.plugins import load_plugin
+from probes.ray_workers import Opening
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("local")
+    run_into(folder)
+    return results_in(folder)
+
+
+def gone(pids, seconds: float = 30) -> bool:
+    """Whether processes end within some time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@needs_ray
+def test_a_worker_that_is_killed_is_replaced_and_nothing_counts_twice(local, tmp_path):
+    process = start(tmp_path, "--ray", "--at", "worker")
+    told, _ = process.communicate()
+
+    assert (process.returncode, told) == (0, "killed a worker\n")
+    assert results_in(tmp_path) == local
+
+
+@needs_ray
+def test_a_run_with_workers_that_is_killed_leaves_no_process_and_goes_on_locally(local, tmp_path):
+    process = start(tmp_path, "--ray", "--at", "between shards")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    started = descendants(process.pid)
+    process.kill()
+    process.communicate()
+
+    assert sum(name.startswith("ray::Worker") for name in started.values()) == 2
+    assert gone(started)
+    assert 2 <= len(list((tmp_path / FOLDER).glob("*.parquet"))) < 6
+    run_into(tmp_path, resume=True)
+    assert results_in(tmp_path) == local
+
+
+def test_without_ray_the_message_names_what_to_install(lens, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with pytest.raises(PluginError, match=r"needs Ray; install it with `pip install 'attnlens\[ray\]'`"):
+        load_plugin("attnlens.engines", "ray")(lens, "positional")
+
+
+def test_no_worker_is_an_error(lens):
+    with pytest.raises(UsageError, match="0 workers were asked for; expected at least 1"):
+        load_plugin("attnlens.engines", "ray")(lens, "positional", workers=0)
+
+
+@pytest.fixture
+def lens():
+    from attnlens.models.lens import load
+
+    return load("attnlens/tiny-bert")
+
+
+@needs_ray
+def test_an_opened_model_is_sent_as_it_is(lens):
+    sent = Opening.of(lens, None)
+
+    assert sent.n_bytes > 2_000_000
+    assert repr(sent.open()) == repr(lens)
+
+
+@needs_ray
+def test_a_worker_that_finds_another_model_under_the_name_says_so(lens):
+    from attnlens.errors import EngineError
+
+    with pytest.raises(EngineError, match="other weights, settings or tokenizer"):
+        Opening.of(lens, {"name": "attnlens/tiny-gpt2"}).open()

@@ -1,0 +1,123 @@
+"""A run that is killed, at any moment, and taken up again ends with the bytes of one that was left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import interrupted_run
+import pytest
+import torch
+from interrupted_run import FOLDER, results_in, run_into, start
+
+from attnlens.errors import ResultsError, UsageError
+from attnlens.models.lens import load
+from probes.engine import run
+
+N_SHARDS = interrupted_run.SETTINGS["limit"] // interrupted_run.SETTINGS["shard_sentences"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+    """The results of a run that was left alone."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_into(folder)
+    return results_in(folder)
+
+
+def kill_at(folder: Path, moment: str) -> None:
+    """Start a run and kill it where it waits."""
+    process = start(folder, "--at", moment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("moment", "n_finished"),
+    [("between shards", 2), ("in a shard", 2), ("in the statistics", N_SHARDS), ("in the results", N_SHARDS)],
+)
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(undisturbed, tmp_path, moment, n_finished):
+    """The killed process has two threads, this one has one."""
+    kill_at(tmp_path, moment)
+    assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == n_finished
+    counted: list[int] = []
+
+    run_into(tmp_path, resume=True, progress=lambda done, total: counted.append(done))
+
+    assert results_in(tmp_path) == undisturbed
+    assert counted[-1] == interrupted_run.SETTINGS["limit"]
+
+
+def test_a_shard_that_was_kept_is_not_counted_again(undisturbed, tmp_path, monkeypatch):
+    kill_at(tmp_path, "in the statistics")
+    monkeypatch.setattr("probes.counting.run_shard", None)
+
+    run_into(tmp_path, resume=True)
+
+    assert results_in(tmp_path) == undisturbed
+
+
+def test_a_disk_that_fills_up_loses_nothing_that_was_finished(undisturbed, tmp_path):
+    process = start(tmp_path, "--at", "disk full")
+    told, _ = process.communicate()
+
+    assert process.returncode == 1
+    assert "OutputError: cannot write" in told
+    assert "File too large" in told
+    assert "2 finished shards are kept there: when there is room, go on with --resume." in told
+    assert sorted(path.name for path in (tmp_path / FOLDER).iterdir()) == [
+        "000000.parquet",
+        "000001.parquet",
+        "manifest.json",
+    ]
+
+    run_into(tmp_path, resume=True)
+    assert results_in(tmp_path) == undisturbed
+
+
+def test_a_shard_that_a_power_cut_has_damaged_is_counted_anew(undisturbed, tmp_path):
+    kill_at(tmp_path, "between shards")
+    (tmp_path / FOLDER / "000001.parquet").write_bytes(b"")
+
+    run_into(tmp_path, resume=True)
+
+    assert results_in(tmp_path) == undisturbed
+
+
+def test_another_run_is_not_taken_up_and_the_message_says_what_differs(tmp_path):
+    kill_at(tmp_path, "between shards")
+    other = interrupted_run.SETTINGS | {"seed": 7}
+
+    with pytest.raises(ResultsError, match=r"seed: 0 then, 7 now"):
+        run(load("attnlens/tiny-bert"), **other, checkpoints=tmp_path / FOLDER, resume=True)
+
+    assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == 2
+
+
+def test_a_model_with_other_weights_is_another_run(tmp_path):
+    lens = load("attnlens/tiny-bert")
+    settings = interrupted_run.SETTINGS | {"limit": 16, "families": "positional"}
+    run(lens, **settings, checkpoints=tmp_path)
+    with torch.no_grad():
+        next(lens.model.parameters())[0, 0] += 1
+
+    with pytest.raises(ResultsError, match="weights: "):
+        run(lens, **settings, checkpoints=tmp_path, resume=True)
+
+
+def test_what_others_have_put_into_the_folder_stays(tmp_path):
+    from probes.checkpoints import Checkpoints
+
+    (tmp_path / "notes.txt").write_text("mine")
+    store = Checkpoints(tmp_path, {})
+    store.begin(resume=False)
+
+    store.clear()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_to_go_on_without_a_folder_is_an_error():
+    with pytest.raises(UsageError, match="resume=True needs checkpoints"):
+        run(load("attnlens/tiny-bert"), "positional", resume=True)
