@@ -70,7 +70,7 @@ def _add_rows(tally: Tally, seen: Observation, trials: RowTrials) -> None:
     _add(tally, seen, trials.keys, sums)
 
 
-def _won(seen: Observation, level: Level) -> Amounts:
+def _won(seen: Observation, level: Level) -> Float64[np.ndarray, "head query key"]:
     match level:
         case "word":
             return seen.winners

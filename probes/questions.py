@@ -52,7 +52,7 @@ class Cells:
 
 def no_cells() -> Cells:
     """No entry."""
-    return Cells.at((), (), ())
+    return Cells.at([], [], [])
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Tally:
             self.cells[key] = Cell.empty(self.n_clusters, self.n_heads, len(self.rules))
         return self.cells[key]
 
-    def add(self, key: Key, cluster: int, half: int, **sums: int | Int64[np.ndarray, "*shape"]) -> None:
+    def add(self, key: Key, cluster: int, half: int, **sums: int | np.int64 | Int64[np.ndarray, ...]) -> None:
         """Add one text's sums to a cell, by the names of `Cell`; amounts are in parts of `UNIT`.
 
         Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
+from stub_family import StubFamily
 
 from probes.baselines import RandomBest
 from probes.conditions import Conditions, Margin, Need
@@ -25,15 +25,12 @@ KEY, OTHER = Key("x"), Key("y")
 
 
 @dataclass(frozen=True)
-class Family:
+class Family(StubFamily):
     """A family whose conditions the test states."""
 
     asked: Conditions = field(default_factory=Conditions)
-    controlled: bool = True
     name: str = "mine"
     rules: tuple[Rule, ...] = RULES
-    contrast: bool = True
-    reads: ClassVar[tuple[str, ...]] = ("sentence",)
 
     def conditions(self, key):
         return self.asked
@@ -74,7 +71,7 @@ def cell(score=0.8, *, mass=0.5, offset=0.3, pos=0.0, second=0.0, twin=0.0, both
 def judged(cells, asked=None, **options):
     tally = Tally(N, 1, [rule.name for rule in RULES])
     tally.cells = dict(cells) if isinstance(cells, dict) else {KEY: cells}
-    return find([Family(Conditions() if asked is None else asked)], {"mine": tally}, SPLIT, Settings(), **options)
+    return find([Family(asked=Conditions() if asked is None else asked)], {"mine": tally}, SPLIT, Settings(), **options)
 
 
 def test_without_parts_of_speech_a_label_says_consistent_with():
@@ -133,10 +130,6 @@ def test_a_label_that_the_heads_own_rule_reproduces_is_explained_by_it():
 
 def test_the_rule_of_a_head_is_the_one_it_follows_everywhere_where_that_is_known():
     """Its hits would be explained by the nearest verb, but over all words the head follows the second verb."""
-
-    class Positional(Family):
-        pass
-
     positional = Tally(N, 1, ())
     for name, share in (("nearest VERB left", 1), ("second VERB left", 6)):
         for cluster in range(N):
@@ -146,7 +139,7 @@ def test_the_rule_of_a_head_is_the_one_it_follows_everywhere_where_that_is_known
             )
     mine = Tally(N, 1, [rule.name for rule in RULES])
     mine.cells = {KEY: cell(0.8, pos=0.9, both=(0.2, 0.7))}
-    other = Positional(name="positional", rules=(), contrast=False)
+    other = Family(name="positional", rules=(), contrast=False)
 
     found = find([Family(), other], {"mine": mine, "positional": positional}, SPLIT, Settings())
 

@@ -8,14 +8,14 @@ look for the nearest verb or noun, and heads that look anywhere.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from stub_family import StubFamily
 
 from probes.corpora.sources import open_corpus
-from probes.family import Rule, Wording
+from probes.family import Rule
 from probes.findings import Settings, find
 from probes.positional import NEAREST, WORD_OFFSETS, PositionalProbe, nearest_key, word_offset_key
 from probes.simple_rules import everywhere
@@ -42,18 +42,7 @@ class Trial(NamedTuple):
     targets: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Relations:
-    """Stands in for a family: what the rule needs of it when the counting is done elsewhere."""
-
-    name: ClassVar[str] = "syntax"
-    reads: ClassVar[tuple[str, ...]] = ("sentence",)
-    rules: ClassVar[tuple[Rule, ...]] = RULES
-    contrast: ClassVar[bool] = True
-    controlled: ClassVar[bool] = True
-
-    def wording(self, key):
-        return Wording(key.relation, f"consistent with {key.relation}")
+RELATIONS_ASKED = StubFamily(name="syntax", rules=RULES)
 
 
 def trials_of(sentence):
@@ -211,7 +200,7 @@ def simulated(shared_data):
             clusters.append(split.cluster(document.id, document.key(index)))
     simulation = Simulation(sentences, clusters, split)
     tallies = {"syntax": simulation.syntax, "positional": simulation.positional}
-    return simulation, find([Relations(), PositionalProbe()], tallies, split, Settings())
+    return simulation, find([RELATIONS_ASKED, PositionalProbe()], tallies, split, Settings())
 
 
 def of_relations(found, tiers=("plain", "strong", "explained")):
@@ -282,7 +271,7 @@ def test_an_empty_cell_changes_nothing(simulated):
     tally.cells = dict(simulation.syntax.cells)
     tally.cells[Key("never", "d2h")] = Cell.empty(tally.n_clusters, tally.n_heads, len(RULES))
 
-    again = find([Relations()], {"syntax": tally}, simulation.split, Settings())
+    again = find([RELATIONS_ASKED], {"syntax": tally}, simulation.split, Settings())
 
     assert again.n_tested == found.n_tested
     assert next(each.verdict for each in again.best if each.scores.key.relation == "never") == "insufficient data"

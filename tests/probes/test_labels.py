@@ -19,7 +19,7 @@ from probes.scores import Setting, score_cell
 from probes.split import split_corpus
 from probes.statistics import Resampling
 from probes.syntax import SyntaxProbe
-from probes.tally import UNIT, Cell, Key, Tally
+from probes.tally import PER_HEAD, UNIT, Cell, Key, Tally
 from probes.thresholds import Thresholds, conditions_of
 
 N_DOCUMENTS = 40
@@ -199,7 +199,7 @@ def test_permuting_heads_permutes_labels():
     three = [
         syntax_tally(score, control=control).cells[NSUBJ] for score, control in ((0.8, 0.2), (0.5, 0.1), (0.7, 0.7))
     ]
-    per_head = ("hits", "mass", "control_hits", "paired_hits", "rule_hits")
+    per_head = (*PER_HEAD, "rule_hits")
     joined = {name: np.concatenate([getattr(cell, name) for cell in three], axis=-1) for name in per_head}
     tally.cells[NSUBJ] = replace(three[0], **joined)
     permuted = Tally(N_DOCUMENTS, 3, rule_names(SYNTAX))
