@@ -64,6 +64,10 @@ def probe(
         int | None, typer.Option("--limit", min=1, metavar="N", help="Read only the first N sentences.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="SEED", help="Of control words and resampling.")] = 0,
+    random_models: Annotated[
+        int,
+        typer.Option("--random-models", min=0, metavar="N", help="Copies with random weights to beat; 0: none, said."),
+    ] = 5,
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, metavar="N", help="Sentences per forward pass.")
     ] = 16,
@@ -170,6 +174,7 @@ def probe(
             family,
             opened,
             seed=seed,
+            random_models=random_models,
             batch_size=batch_size,
             batch_tokens=batch_tokens,
             with_stream=with_stream,
