@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from probes.close_reading import CloseReading, Matrices
 from probes.statistics import Resampling, interval, replicates
@@ -93,13 +93,15 @@ def _counted(texts: Sequence[CloseText], n_clusters: int) -> TreeCounts:
     return counts
 
 
-def _arcs(counts: TreeCounts, half: Bool[np.ndarray, " cluster"]) -> Float64[np.ndarray, " cluster"]:
+def _arcs(counts: TreeCounts, half: Bool[np.ndarray, " cluster"]) -> Float64[np.ndarray, " of_half"]:
     return np.asarray(counts.arcs[half], dtype=np.float64)
 
 
 def _share(
-    hits: Float64[np.ndarray, "cluster head"], counts: TreeCounts, half: Bool[np.ndarray, " cluster"]
-) -> Float64[np.ndarray, " head"]:
+    hits: Int64[np.ndarray, "cluster column"] | Float64[np.ndarray, "cluster column"],
+    counts: TreeCounts,
+    half: Bool[np.ndarray, " cluster"],
+) -> Float64[np.ndarray, " column"]:
     n: np.int64 = counts.arcs[half].sum()
     return np.asarray(hits[half].sum(axis=0) / n, dtype=np.float64)
 
