@@ -52,9 +52,9 @@ def kept_plans(
     return plan
 
 
-def rows(values: Sequence[np.ndarray], n: int) -> Tensor:
+def rows(values: Sequence[np.ndarray], n: int, dtype: type = np.float64) -> Tensor:
     """Arrays `[word]` of several texts in one tensor `[text word]`, zeros beyond each text's end."""
-    together = np.zeros((len(values), n), dtype=values[0].dtype if values else np.float64)
+    together = np.zeros((len(values), n), dtype=dtype)
     for row, each in zip(together, values, strict=True):
         row[: len(each)] = each
     return torch.from_numpy(together)

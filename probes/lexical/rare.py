@@ -132,7 +132,7 @@ def _plan(readings: tuple[Reading, ...], n_words: int, asked: Asked) -> Plan:
         trials=asking.sum(-1),
         chance=(in_sight / n_candidates).sum(-1),
         n_pieces=rows([_n_pieces(reading) for reading in chosen], n_words).clamp_min(1),
-        ranked=rows([reading.kept for reading in chosen], n_words),
+        ranked=rows([reading.kept for reading in chosen], n_words, bool),
         rarity=rows(ranks, n_words),
         seen_by=candidates.sum(1).double().clamp_min(1),
     )
