@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from jaxtyping import Int64
 
 from attnlens.errors import OutputError, ResultsError
 from attnlens.files import whole_file, write_text
-from probes.shards import ShardResult
+from probes.shards import ShardResult, Totals
 from probes.tally import PER_CLUSTER, PER_HEAD, Cell, Key, Tally
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ __all__ = ["FOLDER", "Checkpoints", "from_table", "remove", "to_table"]
 
 FOLDER = ".shards"  # in the folder of the results, until they are written
 MANIFEST = "manifest.json"
+SUM = "sum.parquet"
+MOST_FILES = 256  # of single shards, before they are put together
 FORMAT = "attnlens.shard/1"
+NUMBERS = "attnlens.shards"
 COUNTS, RULES, RULE_HITS = "counts", "rules", "rule_hits"
 _NUMBER = re.compile(r"-?\d+")
 COLUMNS = ("family", "relation", "direction", "at", "part", "row")
@@ -36,6 +40,7 @@ class Checkpoints:
         """`manifest`: everything that a shard's result depends on; two runs that share it share their shards."""
         self.folder = folder
         self.manifest = json.loads(json.dumps(manifest))
+        self._n_files = 0
 
     def begin(self, *, resume: bool) -> set[int]:
         """Make the folder ready and tell which shards are done; without `resume`, none is kept.
@@ -70,9 +75,54 @@ class Checkpoints:
                 pq.write_table(to_table(result), part, compression="zstd", compression_level=1)
         except OutputError as error:
             raise OutputError(
-                f"{error} {len(_finished(self.folder))} finished shards are kept there: when there is room, go on with "
-                "--resume."
+                f"{error} The shards that were finished before are kept there: when there is room, go on with --resume."
             ) from error
+        self._n_files += 1
+
+    def fold(self, totals: Totals) -> None:
+        """Where many shards have a file each, write their sums as one file in the place of all.
+
+        So the folder does not grow with the corpus. A kill at any moment leaves the old files, or the new one with some
+        of the old, which count once all the same.
+
+        Raises:
+            OutputError: it cannot be written; the shards' own files stay.
+        """
+        import pyarrow.parquet as pq
+
+        if self._n_files < MOST_FILES or not totals.tallies:
+            return
+        n_clusters = next(iter(totals.tallies.values())).n_clusters
+        whole = ShardResult(
+            0, np.arange(n_clusters), totals.tallies, tuple(sorted(totals.skipped)), totals.dropped_words, totals.bos
+        )
+        with whole_file(self.folder / SUM) as part:
+            table = to_table(whole)
+            numbers = json.dumps(sorted(totals.numbers)).encode()
+            table = table.replace_schema_metadata({**table.schema.metadata, NUMBERS: numbers})
+            pq.write_table(table, part, compression="zstd", compression_level=1)
+        for path in _finished(self.folder):
+            if int(path.stem) in totals.numbers:
+                path.unlink(missing_ok=True)
+        self._n_files = 0
+
+    def take_up(self, totals: Totals) -> None:
+        """Add everything that is kept; a shard that cannot be read, after a power cut, is left to be counted anew.
+
+        Raises:
+            ResultsError: the sums of many shards cannot be read.
+        """
+        import pyarrow.parquet as pq
+
+        path = self.folder / SUM
+        if path.exists():
+            totals.absorb(self._read(path))
+            totals.numbers = set(json.loads(pq.read_schema(path).metadata[NUMBERS.encode()]))
+        for path in sorted(_finished(self.folder)):
+            if int(path.stem) not in totals.numbers:
+                self._n_files += 1
+                with contextlib.suppress(ResultsError):
+                    totals.absorb(self._read(path))
 
     def load(self, number: int) -> ShardResult:
         """Read one shard back.
@@ -80,14 +130,18 @@ class Checkpoints:
         Raises:
             ResultsError: the file is not one that `save` wrote.
         """
+        return self._read(self._path(number))
+
+    def _read(self, path: Path) -> ShardResult:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self._path(number)
         try:
             return from_table(pq.read_table(path))
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-            raise ResultsError(f"{path} is no finished shard ({error}); delete it and resume again.") from error
+            raise ResultsError(
+                f"{path} is no finished shard ({error}); delete it and resume again, or start anew without --resume."
+            ) from error
 
     def clear(self) -> None:
         """Remove the folder.
@@ -121,7 +175,7 @@ def remove(folder: Path) -> None:
     """
     try:
         (folder / MANIFEST).unlink(missing_ok=True)
-        for path in (*_finished(folder), *_unfinished(folder)):
+        for path in (folder / SUM, *_finished(folder), *_unfinished(folder)):
             path.unlink(missing_ok=True)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

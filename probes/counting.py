@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnlens.errors import ProbeDataError, ResultsError
+from attnlens.errors import ProbeDataError
 from probes.batches import BATCH_TOKENS
 from probes.corpora.data import Corpus
 from probes.family import Probe, Stimulating, rule_names
@@ -110,8 +110,8 @@ def count_corpus(
     """
     totals = Totals(len(plan.split.confirm), _n_heads(lens), {probe.name: rule_names(probe) for probe in plan.probes})
     if store is not None:
-        for number in sorted(store.begin(resume=resume)):
-            _take_up(store, number, totals)
+        store.begin(resume=resume)
+        store.take_up(totals)
     sizes: dict[int, int] = {}
     done = 0
 
@@ -134,6 +134,8 @@ def count_corpus(
             if store is not None:
                 store.save(result)
             totals.absorb(result)
+            if store is not None:
+                store.fold(totals)
             done += sizes.pop(result.number, 0)
             tell()
     if len(totals.skipped) == corpus.n_sentences:
@@ -144,14 +146,6 @@ def count_corpus(
     for tally in totals.tallies.values():
         tally.cells = {key: tally.cells[key] for key in tally}  # the same order, whoever was first
     return totals
-
-
-def _take_up(store: Checkpoints, number: int, totals: Totals) -> None:
-    """Add a shard that was finished before; one that cannot be read, after a power cut, is counted anew."""
-    try:
-        totals.absorb(store.load(number))
-    except ResultsError:
-        return
 
 
 def _n_heads(lens: Lens) -> int:

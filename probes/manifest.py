@@ -70,8 +70,8 @@ def fingerprint(lens: Lens) -> str:
         if isinstance(tensor, torch.Tensor):
             plain = tensor.detach().cpu().contiguous()
             digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-            digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
-    config = getattr(lens.model, "config", None)
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    config: Any = getattr(lens.model, "config", None)
     if hasattr(config, "to_dict"):
         kept = {name: value for name, value in config.to_dict().items() if not name.startswith("_")}
         digest.update(json.dumps(kept, sort_keys=True, default=str).encode())

@@ -52,8 +52,8 @@ def start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def results_in(folder: Path) -> dict[str, bytes]:
-    """Every file in a folder and its subfolders, by name."""
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file in a folder and its subfolders, by name; without what a killed process had not written to its end."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".part"}
 
 
 def wait_here() -> None:

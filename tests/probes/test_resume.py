@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import interrupted_run
@@ -58,6 +59,35 @@ def test_a_shard_that_was_kept_is_not_counted_again(undisturbed, tmp_path, monke
     assert results_in(tmp_path) == undisturbed
 
 
+@pytest.mark.parametrize("lost", [(), ("000001.parquet",)], ids=["clean", "killed before the shards were removed"])
+def test_many_shards_become_one_file_and_count_once(undisturbed, tmp_path, monkeypatch, lost):
+    """With two files at most, six shards are put together three times; the second time, nothing is counted again."""
+    monkeypatch.setattr("probes.checkpoints.MOST_FILES", 2)
+    folded, kept = tmp_path / "one", tmp_path / "two"
+    kill_at(kept, "between shards")
+    run(load("attnlens/tiny-bert"), **interrupted_run.SETTINGS, checkpoints=folded / FOLDER)
+    assert {path.name for path in (folded / FOLDER).iterdir()} == {"sum.parquet", "manifest.json"}
+    for name in lost:
+        shutil.copy(kept / FOLDER / name, folded / FOLDER)
+    monkeypatch.setattr("probes.counting.run_shard", None)
+
+    run_into(folded, resume=True)
+
+    assert results_in(folded) == undisturbed
+
+
+def test_texts_that_families_bring_themselves_are_kept_too(tmp_path, monkeypatch):
+    lens = load("attnlens/tiny-gpt2")
+    settings = interrupted_run.SETTINGS | {"families": "induction", "limit": 16}
+    once = run(lens, **settings, checkpoints=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"-00001.parquet", "000000.parquet", "manifest.json"}
+    monkeypatch.setattr("probes.counting.run_stimuli", None)
+
+    again = run(lens, **settings, checkpoints=tmp_path, resume=True)
+
+    assert again.to_json() == once.to_json()
+
+
 def test_a_disk_that_fills_up_loses_nothing_that_was_finished(undisturbed, tmp_path):
     process = start(tmp_path, "--at", "disk full")
     told, _ = process.communicate()
@@ -65,7 +95,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_finished(undisturbed, tmp_p
     assert process.returncode == 1
     assert "OutputError: cannot write" in told
     assert "File too large" in told
-    assert "2 finished shards are kept there: when there is room, go on with --resume." in told
+    assert "The shards that were finished before are kept there: when there is room, go on with --resume." in told
     assert sorted(path.name for path in (tmp_path / FOLDER).iterdir()) == [
         "000000.parquet",
         "000001.parquet",
