@@ -7,8 +7,8 @@ whether the vectors that a head takes up where it rests are small, so that it ad
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -86,79 +86,85 @@ def _pass(eyes: Eyes, texts: Sequence[Text], kernels: Kernels) -> None:
     eyes.score(seen, [kernels], Ledger({kernels.name: ()}, anatomy.n_layers * anatomy.n_heads))
 
 
-@dataclass
-class _Layer:
-    """Sums of one layer: weight and rows by offset while fitting, squared distances while scoring."""
-
-    weight: Float64[Tensor, "head offset"]
-    rows: Float64[Tensor, " offset"]
-    missed: Float64[Tensor, " head"]
-    spread: Float64[Tensor, " head"]
-
-
-@dataclass
 class Kernels:
     """Passed by every batch of weights, layer after layer; fits kernels, or holds weights against given ones.
 
-    Attributes:
-        given: per layer, weight by head and offset; None to fit them.
+    Batches come in any order, from several threads, so what each text gives is kept by its name and summed in the end.
     """
 
-    given: Mapping[int, Float64[Tensor, "head offset"]] | None = None
-    layers: dict[int, _Layer] = field(default_factory=dict)
-    _batch: tuple[int, ...] = ()
-    _at: int = 0
+    name: str = "kernels"
+    reads: tuple[Kind, ...] = ("sentence",)
+    rules: tuple[Rule, ...] = ()
+    contrast: bool = False
+    controlled: bool = False
 
-    name: ClassVar[str] = "kernels"
-    reads: ClassVar[tuple[Kind, ...]] = ("sentence",)
-    rules: ClassVar[tuple[Rule, ...]] = ()
-    contrast: ClassVar[bool] = False
-    controlled: ClassVar[bool] = False
+    def __init__(self, given: Mapping[int, Float64[Tensor, "head offset"]] | None = None) -> None:
+        """`given`: per layer, weight by head and offset; None to fit them."""
+        self.given = given
+        self._fitted: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        self._missed: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        self._seen: dict[str, int] = {}
 
     def measure(self, view: LayerView) -> Iterator[Sums]:
-        """Add one layer of a batch; layers come in their order."""
-        batch = tuple(map(id, view.readings))
-        self._at = self._at + 1 if batch == self._batch else 0
-        self._batch = batch
+        """Add one layer of a batch; the layers of a batch come in their order."""
         for row, reading in enumerate(view.readings):
             n = len(reading.labels)
+            layer = self._seen[reading.key] = self._seen.get(reading.key, -1) + 1
             asking = torch.from_numpy(~reading.special)
             if bool(asking.any()) and n <= MIDDLE:
-                self.add(self._at, view.tokens[row, :, :n, :n].double(), view.visible[row, :n, :n], asking)
+                self.add(layer, reading.key, view.tokens[row, :, :n, :n].double(), view.visible[row, :n, :n], asking)
         yield from ()
 
     def add(
         self,
         layer: int,
+        key: str,
         weights: Float64[Tensor, "head query key"],
         visible: Bool[Tensor, "query key"],
         asking: Bool[Tensor, " query"],
     ) -> None:
-        """One text's weights in one layer."""
+        """One text's weights in one layer; `key` is the text's name."""
         n = weights.shape[-1]
-        offset = torch.arange(n) - torch.arange(n)[:, None] + MIDDLE  # the same offset, the same number in any text
+        offset = torch.arange(n) - torch.arange(n)[:, None]
         seen = visible & asking[:, None]
-        sums = self.layers.setdefault(layer, _empty(len(weights)))
-        places = offset[seen]
         if self.given is None:
-            sums.weight.index_add_(1, places, weights[:, seen])
-            sums.rows.index_add_(0, places, torch.ones(len(places), dtype=torch.float64))
+            places = offset[seen] + n - 1
+            weight = torch.zeros(len(weights), 2 * n - 1, dtype=torch.float64)
+            self._fitted[layer, key] = (
+                weight.index_add_(1, places, weights[:, seen]),
+                torch.bincount(places, minlength=2 * n - 1).double(),
+            )
             return
-        kernel = self.given[layer][:, offset] * visible
+        kernel = self.given[layer][:, offset + MIDDLE] * visible
         kernel = kernel / kernel.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
         uniform = visible / visible.sum(-1, keepdim=True).clamp_min(1)
-        sums.missed += (weights - kernel)[:, seen].square().sum(-1)
-        sums.spread += (weights - uniform)[:, seen].square().sum(-1)
+        self._missed[layer, key] = (
+            (weights - kernel)[:, seen].square().sum(-1),
+            (weights - uniform)[:, seen].square().sum(-1),
+        )
 
     def means(self) -> dict[int, Float64[Tensor, "head offset"]]:
-        """The kernel of every head of every layer."""
-        return {layer: sums.weight / sums.rows.clamp_min(1) for layer, sums in self.layers.items()}
+        """The kernel of every head of every layer; an offset stands at `MIDDLE` plus itself."""
+        weight: dict[int, Tensor] = {}
+        rows: dict[int, Tensor] = {}
+        for (layer, _), (sums, counts) in sorted(self._fitted.items()):
+            if layer not in weight:
+                weight[layer] = torch.zeros(len(sums), 2 * MIDDLE, dtype=torch.float64)
+                rows[layer] = torch.zeros(2 * MIDDLE, dtype=torch.float64)
+            n = (len(counts) + 1) // 2
+            span = slice(MIDDLE - n + 1, MIDDLE + n)
+            weight[layer][:, span] += sums
+            rows[layer][span] += counts
+        return {layer: weight[layer] / rows[layer].clamp_min(1) for layer in weight}
 
     def shares(self) -> Float64[np.ndarray, " head"]:
         """P3, heads in the order of layers."""
+        sums: dict[int, list[Tensor]] = {}
+        for (layer, _), (missed, spread) in sorted(self._missed.items()):
+            sums[layer] = [missed, spread] if layer not in sums else [sums[layer][0] + missed, sums[layer][1] + spread]
         found = [
-            torch.where(sums.spread > UNIFORM, 1 - sums.missed / sums.spread, torch.nan)
-            for _, sums in sorted(self.layers.items())
+            torch.where(spread > UNIFORM, 1 - missed / spread, torch.nan)
+            for _, (missed, spread) in sorted(sums.items())
         ]
         return np.asarray(torch.cat(found).numpy() if found else np.zeros(0))
 
@@ -181,13 +187,6 @@ class Kernels:
     def pointer(self, key: Key, reading: Reading) -> Pointer | None:
         """None."""
         return None
-
-
-def _empty(n_heads: int) -> _Layer:
-    def zeros(*shape: int) -> Tensor:
-        return torch.zeros(*shape, dtype=torch.float64)
-
-    return _Layer(zeros(n_heads, 2 * MIDDLE), zeros(2 * MIDDLE), zeros(n_heads), zeros(n_heads))
 
 
 @dataclass(frozen=True)

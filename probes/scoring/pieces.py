@@ -12,7 +12,7 @@ from probes.words import Aggregation, Reading
 
 __all__ = ["Pieces", "pieces_of"]
 
-Index = Int64[np.ndarray, " word"]
+Index = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ def shares(select, confirm, causal=True, asking=None):
     fit = Kernels()
     for kernels, texts in ((fit, select), (None, confirm)):
         scored = kernels or Kernels(fit.means())
-        for weights in texts:
+        for name, weights in enumerate(texts):
             n = weights.shape[-1]
             visible = torch.ones(n, n, dtype=torch.bool)
             queries = torch.ones(n, dtype=torch.bool) if asking is None else torch.tensor(asking[:n])
-            scored.add(0, torch.from_numpy(weights), visible.tril() if causal else visible, queries)
+            scored.add(0, str(name), torch.from_numpy(weights), visible.tril() if causal else visible, queries)
     return scored.shares()
 
 
