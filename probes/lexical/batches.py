@@ -54,7 +54,7 @@ def kept_plans(
 
 def rows(values: Sequence[np.ndarray], n: int, dtype: type = np.float64) -> Tensor:
     """Arrays `[word]` of several texts in one tensor `[text word]`, zeros beyond each text's end."""
-    together = np.zeros((len(values), n), dtype=dtype)
+    together: np.ndarray = np.zeros((len(values), n), dtype=dtype)
     for row, each in zip(together, values, strict=True):
         row[: len(each)] = each
     return torch.from_numpy(together)
