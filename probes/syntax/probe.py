@@ -78,7 +78,9 @@ class SyntaxProbe:
         arcs = Arcs.of(sentence, reading.kept)
         near = Near(reading.upos, reading.kept)
         if arcs.names:
-            yield row_trials(reading, arcs, near, Draws(self.seed, reading.key))
+            rows = row_trials(reading, arcs, near, Draws(self.seed, reading.key))
+            if rows.keys:  # of a masked word that no arc touches nothing is asked
+                yield rows
             if reading.masked is None:
                 yield column_trials(reading, arcs, near)
         if (agreement := agreement_trials(reading, sentence, near)) is not None:

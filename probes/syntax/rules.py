@@ -64,3 +64,13 @@ class Near:
         column = len(OFFSETS) + (of * len(_SIDES) + right) * len(_ORDINALS) + place - 1
         found[entry, column[entry]] = True
         return found
+
+    def silent(self, asking: Int64[np.ndarray, " trial"]) -> Bool[np.ndarray, "trial rule"]:
+        """Which of `RULES` find no such word from the word `asking`; an offset always names a place.
+
+        An offset that leaves the sentence is a wrong answer (Clark et al. 2019 count it so).
+        """
+        sides = (self._before[asking], self._before[-1] - self._before[asking + 1])
+        n_words = np.stack(sides, axis=-1)[..., None]  # [trial tag side 1]
+        lacking = (n_words < np.arange(1, len(_ORDINALS) + 1)).reshape(len(asking), -1)
+        return np.concatenate([np.zeros((len(asking), len(OFFSETS)), dtype=bool), lacking], axis=1)

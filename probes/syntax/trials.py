@@ -82,12 +82,13 @@ def row_trials(reading: Reading, arcs: Arcs, near: Near, draws: Draws) -> RowTri
         keys=tuple(keys),
         asked=asked,
         question=question,
-        chance=np.bincount(trial, 1 / _n_candidates(reading)[query], minlength=len(question)),
+        chance=np.bincount(trial, 1 / _n_candidates(reading)[query], minlength=len(question)).astype(np.float64),
         targets=Cells.at(trial, query, target),
         points=near.points(query, target),
         paired=paired,
         controls=controls,
         shuffled=shuffled_targets(held, arcs, heads_asked, kept, reading.causal, draws),
+        silent=near.silent(query[begins]),
     )
 
 
@@ -109,6 +110,7 @@ def column_trials(reading: Reading, arcs: Arcs, near: Near) -> RowTrials:
         points=near.points(dependent, head),
         paired=np.zeros(len(dependent), dtype=bool),
         level="column",
+        silent=near.silent(dependent),
     )
 
 
