@@ -113,7 +113,7 @@ def _start(cpus: int, store_bytes: int) -> None:
     """
     import ray
 
-    with _environment(RAY_USAGE_STATS_ENABLED="0"), _alone():
+    with _environment(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0"), _alone():  # workers as quick as this one
         ray.init(
             num_cpus=cpus,
             include_dashboard=False,
