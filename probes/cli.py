@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,11 +16,12 @@ from attnlens.cli.options import (
     Device,
     Dtype,
     JsonOption,
-    ModelOption,
     TrustRemoteCode,
+    listed,
     load_lens,
 )
 from attnlens.errors import UsageError
+from attnlens.files import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,17 +33,22 @@ __all__ = ["main", "probe"]
 
 def probe(
     family: Annotated[
-        str,
-        typer.Argument(
-            metavar="FAMILY|all",
-            help="positional, syntax, coreference, structural, linear, another, or all.",
-        ),
-    ],
-    model: ModelOption,
+        str | None,
+        typer.Argument(metavar="FAMILY|all", help="positional, syntax, coreference, ... (see --list), or all."),
+    ] = None,
     files: Annotated[
         list[str] | None,
         typer.Argument(metavar="CORPUS", help="More corpora: -c A B is -c A -c B.", show_default=False),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="An embedded model (see 'attnlens models'), a folder or a hub id."
+        ),
+    ] = None,
+    list_families: Annotated[
+        bool, typer.Option("--list", help="Print which families are installed and what each needs; nothing is run.")
+    ] = False,
     corpus: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,6 +67,17 @@ def probe(
         typer.Option("--output", "-o", metavar="DIR", help="Write heads.json and cells.parquet into this folder."),
     ] = None,
     as_json: JsonOption = False,
+    relations: Annotated[
+        str | None,
+        typer.Option("--relations", metavar="NAMES", help="Test and report these relations or labels only: nsubj,obj."),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, metavar="N", help="Sentences beside a label: N best, N worst.")
+    ] = 10,
+    headvis: Annotated[
+        Path | None,
+        typer.Option("--headvis", metavar="DIR", help="Also write the folder that the HeadVis viewer reads."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="Read only the first N sentences.")
     ] = None,
@@ -68,6 +86,9 @@ def probe(
         int,
         typer.Option("--random-models", min=0, metavar="N", help="Copies with random weights to beat; 0: none, said."),
     ] = 5,
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", min=1, metavar="N", help="Resamples of the corpus behind an interval.")
+    ] = 2000,
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, metavar="N", help="Sentences per forward pass.")
     ] = 16,
@@ -134,6 +155,13 @@ def probe(
     """
     from attnlens.plugins import load_plugin
 
+    if list_families:
+        _print_families(as_json)
+        return
+    if family is None:
+        raise UsageError("say which FAMILY to run, or all; 'attnlens probe --list' names those that are installed.")
+    if model is None:
+        raise UsageError("say which model by -m MODEL; 'attnlens models' lists those that come with attnlens.")
     run = load_plugin("attnlens.engines", engine)
     if resume and output is None:
         raise UsageError("--resume needs -o DIR, the folder of the interrupted run.")
@@ -150,6 +178,8 @@ def probe(
         options = StreamSettings(words=stream_words, pieces=cast("Pieces", pieces), rank=rank)
         if output is not None:
             check_folder(output)
+        if headvis is not None:
+            check_writable(headvis / "config.json")
         opened = open_corpus([*(corpus or []), *(files or [])] or None, limit=limit, skip_bad=skip_bad)
         own = {} if frequencies is None else {"lexical": {"frequencies": frequencies}}
         _, left_out = choose_families(family, opened, seed, with_stream=with_stream, options=own)
@@ -157,7 +187,7 @@ def probe(
         console.say(printable(line))
     for name, reason in left_out.items():
         console.say(printable(f"{name} is left out: {reason}."))
-    opening = {
+    opening: dict[str, Any] = {
         "device": device,
         "dtype": dtype,
         "allow_pickle": allow_pickle,
@@ -174,6 +204,9 @@ def probe(
             family,
             opened,
             seed=seed,
+            relations=listed(relations),
+            examples=examples,
+            bootstrap=bootstrap,
             random_models=random_models,
             batch_size=batch_size,
             batch_tokens=batch_tokens,
@@ -196,7 +229,23 @@ def probe(
     paths = report.save(output) if output is not None else ()
     if output is not None:
         remove(output / FOLDER)
+    if headvis is not None:
+        with console.status("writing what HeadVis reads"):
+            from probes.headvis import export_headvis
+
+            paths = (*paths, export_headvis(lens, opened, headvis, labels=report.labels, batch_size=batch_size))
     _print(report, paths, as_json)
+
+
+def _print_families(as_json: bool) -> None:
+    with console.status("loading the families"):
+        from probes.listing import draw_families, families
+
+        entries = families()
+    if as_json:
+        console.json({"families": [asdict(entry) for entry in entries]})
+        return
+    console.out(*draw_families(entries, console.stdout_width()))
 
 
 def _anywhere(model: str) -> str:

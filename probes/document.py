@@ -188,6 +188,7 @@ def scope_line(document: Mapping[str, Any]) -> str:
         f"attention from a word: {scope['aggregation']['from']} of its pieces; to a word: {scope['aggregation']['to']}",
         f"seed {scope['seed']}, {scope['bootstrap']} bootstrap samples, {scope['permutations']} sign patterns",
         f"{scope['n_cells']} cells tried, {scope['n_tested']} tested",
+        *([f"of the relations only {', '.join(scope['relations'])}"] if "relations" in scope else []),
         f"{scope['n_heads'] - scope['n_labelled']} of {scope['n_heads']} heads unclassified",
         f"baselines {scope['baselines']}",
     ]

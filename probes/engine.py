@@ -15,6 +15,7 @@ from attnlens.plugins import installed, load_plugin
 from probes.batches import BATCH_TOKENS
 from probes.causal import CausalSettings, Tasks, impossible, with_badges
 from probes.checkpoints import Checkpoints
+from probes.choosing import chosen_questions
 from probes.close_reading import read_closely
 from probes.corpora.data import Corpus
 from probes.corpora.sources import EMBEDDED, OneSource, open_corpus
@@ -66,6 +67,7 @@ def run(
     close_reading: bool = True,
     options: FamilyOptions | None = None,
     examples: int = PER_SIDE,
+    relations: Sequence[str] | None = None,
     shard_sentences: int = SHARD_SENTENCES,
     checkpoints: Path | str | None = None,
     resume: bool = False,
@@ -96,6 +98,8 @@ def run(
             with random weights that they are held against is the first of `random_models`.
         options: of families by their name, such as `{"lexical": {"frequencies": "words.tsv"}}`.
         examples: sentences beside each label, so many of the best and of the worst; 0 leaves text of the corpus out.
+        relations: names or labels of the questions that are tested, labelled and reported, of the families that compare
+            with rules; None for all. Fewer tests are corrected for; see `probes.choosing`.
         shard_sentences: sentences that are counted, and kept, together; no batch holds sentences of two shards.
         checkpoints: a folder of this run's own, in which every finished shard is kept; whoever has saved the report
             removes it.
@@ -112,6 +116,7 @@ def run(
         ProbeDataError: no sentence fits the model, or it cannot be asked what the one family that was named asks.
         ResultsError: `resume`, and the shards there are of another run.
         OutputError: a shard cannot be written.
+        UsageError: a number below what it can be, or a relation that does not occur.
     """
     if random_models < 0:
         raise UsageError(f"{random_models} models with random weights were asked for; expected 0 or more.")
@@ -142,12 +147,15 @@ def run(
     tallies = totals.tallies
     for probe in probes:
         inspect_into(tallies[probe.name], probe, lens, split, seed)
+    questions = None if relations is None else chosen_questions(probes, tallies, relations)
     settings = Settings(seed=seed, bootstrap=bootstrap, permutations=permutations)
     read = read_share(plan.eyes, opened, probes, split, max(random_models, 1), seed)
     random = measure_random(lens, random_models if probes else 0, read, settings.thresholds.fewest)
     facts = pattern_facts(eyes, opened, split, seed) if any(probe.name == "positional" for probe in probes) else None
     layers, names = _layers(lens), _names(lens)
-    findings = find(probes, tallies, split, settings, random=random.best, layers=layers, facts=facts, heads=names)
+    findings = find(
+        probes, tallies, split, settings, random=random.best, layers=layers, facts=facts, heads=names, chosen=questions
+    )
     if causal is not None and impossible(lens) is None:
         held_out = tuple((text.key, text.text) for text in sampled(opened, split, eyes, seed)[1])
         findings = with_badges(findings, lens, Tasks(lens, held_out, blimp, seed=seed), causal, causal_progress)
@@ -172,6 +180,7 @@ def run(
         n_dropped=max((totals.dropped_words.get(kind, 0) for kind in ("sentence", "window")), default=0),
         tokenizer=lens.tokenizer,
         random=random,
+        relations=relations,
         layers=[probe.run(lens, opened, split=split, settings=trained, progress=progress) for probe in stream_probes],
     )
 

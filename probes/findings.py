@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +102,7 @@ def find(
     layers: Int64[np.ndarray, " head"] | None = None,
     facts: PatternFacts | None = None,
     heads: Sequence[str] = (),
+    chosen: Collection[Question] | None = None,
 ) -> Findings:
     """Score every cell, correct for everything tested, decide on labels.
 
@@ -114,6 +115,8 @@ def find(
         layers: the layer of every head, for what the first one does; None where layers have no order.
         facts: what is known about whole patterns and values; None where not measured.
         heads: their names, for what families report themselves; numbers where empty.
+        chosen: the questions that are tested, labelled and reported, see `probes.choosing`; None for all. The others
+            are still there for what a label asks of them, and for the simple rule that explains a head.
     """
     resampling = Resampling.draw(
         int(split.confirm.sum()),
@@ -132,7 +135,7 @@ def find(
             setting,
             conditions_of(probe, key, settings.thresholds),
             random.get((probe.name, key)),
-            labelled=probe.wording(key) is not None,
+            labelled=probe.wording(key) is not None and (chosen is None or (probe.name, key) in chosen),
         )
         for probe in probes
         for key in tallies[probe.name]
@@ -141,14 +144,17 @@ def find(
     q = adjusted(scores)
     judged = _judge(probes, scores, q, setting, facts)
     by_name = {probe.name: probe for probe in probes}
+    shown = [
+        (each, one) for each, one in zip(scores, q, strict=True) if chosen is None or (each.family, each.key) in chosen
+    ]
     best = [
         _best(by_name[each.family], each, one.label, judged, settings.thresholds)
-        for each, one in zip(scores, q, strict=True)
+        for each, one in shown
         if by_name[each.family].contrast
     ]
     return Findings(
-        scores=tuple(scores),
-        q=tuple(q),
+        scores=tuple(each for each, _ in shown),
+        q=tuple(one for _, one in shown),
         judgements=tuple(judged),
         best=tuple(best),
         own=own_results(probes, tallies, setting, heads or _numbers(tallies)),
@@ -187,7 +193,8 @@ def _judge(
     def found(family: str, need: Need) -> Scores | None:
         return known.get((need.family or family, need.key))
 
-    own = SimpleRules.of(scores, {probe.name: probe.rules for probe in probes if probe.rules})
+    rules = {probe.name: probe.rules for probe in probes if probe.rules}
+    own = SimpleRules.of(scores, rules, None if facts is None else facts.determined)
     judged: list[Judgement] = []
     for each, corrected in zip(scores, q, strict=True):
         judged += judgements(by_name[each.family], each, corrected, own, setting, found)

@@ -35,7 +35,7 @@ DIRECTIONS = {"s2t": "source -> target", "t2s": "target -> source"}
 
 @dataclass(frozen=True)
 class PairsProbe:
-    """Accuracy of every head on every relation of a file of pairs, in both directions; `seed` draws control words."""
+    """Accuracy of every head on every relation of a file of pairs, in both directions. `seed` draws control words."""
 
     seed: int = 0
     name: ClassVar[str] = "pairs"

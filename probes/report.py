@@ -126,12 +126,13 @@ def make_report(
     n_dropped: int,
     tokenizer: Any = None,
     random: RandomPass = UNMEASURED,
+    relations: Sequence[str] | None = None,
     layers: Sequence[LayerResults] = (),
 ) -> HeadReport:
     """Put the findings into the shape of `heads.json`.
 
-    `random` is the pass over models with random weights that `findings` were made with; `layers` is what probes of the
-    residual stream found.
+    `random` is the pass over models with random weights that `findings` were made with; `relations` are those that the
+    caller has chosen, None for all; `layers` is what probes of the residual stream found.
 
     Raises:
         ResultsError: the document breaks its own schema (a bug, or a plug-in's label without a name).
@@ -181,6 +182,8 @@ def make_report(
         "relations": [relation_part(best, anatomy) for best in findings.best],
         **findings.own,
     }
+    if relations is not None:
+        document["scope"]["relations"] = list(relations)
     if layers:
         document["scope"] |= {"stream": {each.family: dict(each.about) for each in layers}}
         document["layers"] = [row for each in layers for row in each.to_json()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any
 
 from attnlens.capture.tokens import printable
@@ -45,7 +45,7 @@ def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | Rendera
         yield from head_map(document, width)
         yield ""
         yield _labels(labelled, width)
-    yield from _weak(document)
+    yield from _weak(document, width)
     asked = [row for row in document["relations"] if row["direction"] in DIRECTIONS]
     relations = [row for row in asked if row["verdict"] != "insufficient data"]
     if relations:
@@ -65,15 +65,16 @@ def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | Rendera
     yield from _scope(document)
 
 
-def _weak(document: Mapping[str, Any]) -> Iterator[str]:
-    """Heads that nearly have a label, with what they miss, in one line each."""
+def _weak(document: Mapping[str, Any], width: int) -> Iterator[str]:
+    """Heads that nearly have a label, with what they miss."""
     weak = [(head["head"], label) for head in document["heads"] for label in head["weak"]]
     if not weak:
         return
     yield ""
     yield f"{count(len(weak), 'near miss', 'near misses')}:"
     for head, label in weak[:SHOWN_WEAK]:
-        yield f"  {head} {_label_name(label)}: {printable(label['failed'])}"
+        line = f"{head} {_label_name(label)}: {printable(label['failed'])}"
+        yield from wrap(line, max(min(width, 100), 40), initial_indent="  ", subsequent_indent="    ")
     if len(weak) > SHOWN_WEAK:
         yield f"  and {len(weak) - SHOWN_WEAK} more, see heads.json"
 
@@ -187,6 +188,8 @@ def _scope(document: Mapping[str, Any]) -> Iterator[str]:
         f"{scope['n_cells']:,} cells looked at, {scope['n_tested']:,} tested; false discovery rate "
         f"{share(scope['thresholds']['q'])}."
     )
+    if "relations" in scope:
+        yield f"Of the relations only these were tested: {printable(', '.join(scope['relations']))}."
     if left := corpus["n_skipped_sentences"]:
         yield f"{count(left, 'sentence')} did not fit the model and {'was' if left == 1 else 'were'} skipped."
     if left := corpus["n_dropped_words"]:

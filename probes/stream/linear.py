@@ -30,7 +30,7 @@ __all__ = ["LinearProbe"]
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe:
-    """The family `linear`: part of speech, relation and position by layer.
+    """Part of speech, relation and position by layer: what a linear probe reads off the stream.
 
     Attributes:
         seed: of sample, random weights, control labels and bootstrap.

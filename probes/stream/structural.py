@@ -58,7 +58,7 @@ ADJACENT, EMBEDDINGS = "adjacent words", "embeddings"
 
 @dataclass(frozen=True, kw_only=True)
 class StructuralProbe:
-    """The family `structural`: tree distance and tree depth by layer.
+    """Tree distance and tree depth by layer: what a structural probe reads off the stream.
 
     Attributes:
         seed: of sample, random weights, the probe's start and bootstrap.

@@ -45,7 +45,7 @@ def test_tables_go_to_stdout_and_the_paths_come_last(probe, tmp_path):
 
     assert code == 0
     assert "heads labelled" in out
-    assert "best rule" in out
+    assert "b1 the best offset" in out
     assert "Attention is evidence of information movement, not explanation." in out
     assert out.rstrip().endswith("cells.parquet")
     assert max(len(line) for line in out.splitlines()[1:-1]) <= 100
@@ -74,7 +74,9 @@ def test_what_all_leaves_out_is_said_on_stderr(probe, tmp_path):
     code, _, err = probe("all", "-c", path)
 
     assert code == 0
-    assert err == "coreference is left out: plain.conllu has no coreference (no `Entity=` in MISC).\n"
+    left_out = {line.split(" is left out: ")[0]: line for line in err.splitlines()}
+    assert left_out.keys() == {"coreference", "induction", "pairs"}
+    assert "plain.conllu has no coreference (no `Entity=` in MISC" in left_out["coreference"]
 
 
 def test_a_hostile_file_name_reaches_the_terminal_as_text(probe, tmp_path):
@@ -87,8 +89,8 @@ def test_a_hostile_file_name_reaches_the_terminal_as_text(probe, tmp_path):
 
 
 REFUSED = {
-    "unknown family": (["sintax"], PLAIN, 1, "coreference, positional, syntax"),
-    "no coreference": (["coreference", "-c", "{file}"], PLAIN, 1, "run `positional` or `syntax`"),
+    "unknown family": (["sintax"], PLAIN, 1, "coreference, induction, lexical"),
+    "no coreference": (["coreference", "-c", "{file}"], PLAIN, 1, "run `induction` or `lexical`"),
     "no arcs": (["syntax", "-c", "{file}"], "1 a\n2 b", 1, "no dependency arcs"),
     "cycle": (
         ["syntax", "-c", "{file}"],
@@ -159,3 +161,89 @@ def test_importing_the_command_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_the_list_of_families_needs_neither_a_model_nor_a_family(capsys, monkeypatch):
+    from importlib.metadata import entry_points
+
+    from attnlens.cli import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = []
+    for arguments in (["probe", "--list"], ["probe", "--list", "--json"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert not caught.value.code
+        printed.append(capsys.readouterr().out)
+
+    names = {point.name for point in entry_points(group="attnlens.probes")}
+    families = {each["name"]: each for each in json.loads(printed[1])["families"]}
+    assert families.keys() == names
+    assert {line.split()[0] for line in printed[0].splitlines() if not line.startswith(" ")} == names
+    assert "no dependency arcs" in families["syntax"]["needs"]
+    assert families["positional"]["needs"] is None
+    assert max(map(len, printed[0].splitlines())) <= 80
+
+
+def test_a_family_that_cannot_be_loaded_says_so_in_the_list(monkeypatch):
+    from attnlens.errors import PluginError
+    from probes import listing
+
+    def broken(name):
+        raise PluginError(f"{name} is broken.")
+
+    monkeypatch.setattr(listing, "load_family", broken)
+
+    entries = listing.families()
+
+    assert entries
+    assert all(entry.fault == f"{entry.name} is broken." for entry in entries)
+    assert "    syntax is broken." in list(listing.draw_families(entries, 80))
+
+
+@pytest.mark.parametrize("arguments", [["-m", "attnlens/tiny-bert"], ["syntax"]])
+def test_without_a_family_or_a_model_there_is_nothing_to_run(capsys, arguments):
+    from attnlens.cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["probe", *arguments])
+
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert err.startswith("attnlens: say which ")
+    assert err.count("\n") == 1
+
+
+def test_the_number_of_examples_is_that_of_each_side(probe):
+    """A model whose heads do what their cards say has labels to show."""
+    options = ("--limit", 60, "--random-models", 0, "--bootstrap", 20, "--json")
+    shown = {}
+    for n in (0, 1):
+        _, out, _ = probe("positional", "--examples", n, *options, model="attnlens/tiny-bert")
+        labels = [label for head in json.loads(out)["heads"] for label in head["labels"]]
+        shown[n] = [[example["side"] for example in label["examples"]] for label in labels]
+
+    assert shown[0]
+    assert all(sides == [] for sides in shown[0])
+    assert ["best", "worst"] in shown[1]
+    assert max(map(len, shown[1])) == 2
+
+
+def test_the_folder_for_headvis_holds_every_head_with_its_labels(probe, tmp_path):
+    folder = tmp_path / "viewer"
+
+    code, out, _ = probe("positional", "--limit", 30, "--bootstrap", 20, "--headvis", folder, "--json")
+
+    heads = json.loads(out)["heads"]
+    assert code == 0
+    assert {path.stem for path in (folder / "heads").iterdir()} == {head["head"] for head in heads}
+    assert len(json.loads((folder / "scatter_data.json").read_text(encoding="utf-8"))) == len(heads)
+
+
+def test_only_the_relations_that_were_asked_for_are_reported(probe):
+    options = ("--limit", 40, "--random-models", 0, "--bootstrap", 20, "--json")
+
+    code, out, _ = probe("syntax", "--relations", "det, obj", *options)
+
+    assert code == 0
+    assert {each["relation"] for each in json.loads(out)["relations"]} == {"det", "obj"}
