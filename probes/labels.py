@@ -9,7 +9,8 @@ replicates. Three forms of a label follow:
 - plain ("consistent with"): all of that.
 - `-strong` ("tracks"): the nearest word by part of speech is beaten by the margin too.
 - `explained-by-position`, `explained-by-POS`: one simple rule that the head follows everywhere reproduces more than
-  80 % of its hits, and the label is not strong.
+  80 % of its hits, and the label is not strong. By position is also explained, strong or not, what a head does whose
+  pattern one weight per offset gives to at least 80 %: such a head sees no words.
 """
 
 from __future__ import annotations
@@ -191,16 +192,21 @@ def _formed(judgement: Judgement, strong: float | None, own: SimpleRules, limits
     scores = judgement.scores
     assert scores.conditions is not None
     explanation = own.explain(scores, judgement.head) if scores.conditions.explicable else None
+    pattern = own.pattern(judgement.head) if scores.conditions.explicable else None
+    if pattern is not None and pattern.share >= limits.determined:
+        return _explained(judgement, pattern, f"offsets alone give {math.floor(100 * pattern.share)} % of its pattern")
     judgement = replace(judgement, explanation=explanation)
     if strong is not None:
         return replace(judgement, wording=_tracked(judgement.wording), confidence=strong, tier="strong")
     if explanation is not None and explanation.share > limits.explained:
-        text = (
-            f"{judgement.wording.text}, but its own rule {explanation.rule!r} "
-            f"gives {math.floor(100 * explanation.share)} % of these hits"
-        )
-        return replace(judgement, wording=Wording(f"explained-by-{explanation.by}", text), tier="explained")
+        hits = f"{math.floor(100 * explanation.share)} % of these hits"
+        return _explained(judgement, explanation, f"its own rule {explanation.rule!r} gives {hits}")
     return judgement
+
+
+def _explained(judgement: Judgement, explanation: Explanation, why: str) -> Judgement:
+    wording = Wording(f"explained-by-{explanation.by}", f"{judgement.wording.text}, but {why}")
+    return replace(judgement, wording=wording, tier="explained", explanation=explanation)
 
 
 def _tracked(wording: Wording) -> Wording:

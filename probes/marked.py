@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from probes.questions import Cells, RowTrials
-from probes.syntax.controls import Targets, control_words
+from probes.syntax.controls import Targets, begin, control_words
 from probes.syntax.draws import Draws
 from probes.syntax.rules import Near
 from probes.tally import Key
@@ -57,19 +57,21 @@ def marked_trials(reading: Reading, marked: Sequence[Marked], draws: Draws, n_ru
     gold = Targets(trial, question, query, target, np.arange(len(trial)))
     controls, paired = control_words(gold, len(questions), len(keys), reading.kept, reading.causal, draws)
     n_candidates = np.maximum(reading.candidates.sum(axis=1), 1)
+    near = Near(reading.upos, reading.kept)
     return RowTrials(
         keys=keys,
         asked=np.bincount([number[each.key] for each in marked], minlength=len(keys)),
         question=np.array(questions, dtype=np.int64),
         chance=np.bincount(trial, weights=1 / n_candidates[query], minlength=len(questions)).astype(np.float64),
         targets=Cells.at(trial, query, target),
-        points=_columns(Near(reading.upos, reading.kept).points(query, target), n_rules),
+        points=_columns(near.points(query, target), n_rules),
         paired=paired,
         controls=controls,
+        silent=_columns(near.silent(query[begin(trial)]), n_rules),
     )
 
 
-def _columns(points: Bool[np.ndarray, "entry rule"], n: int) -> Bool[np.ndarray, "entry some_rule"]:
+def _columns(points: Bool[np.ndarray, "row rule"], n: int) -> Bool[np.ndarray, "row some_rule"]:
     """The first `n` columns, and empty ones where there are fewer."""
     columns = np.zeros((len(points), n), dtype=bool)
     known = min(n, points.shape[1])

@@ -64,10 +64,17 @@ def _add_rows(tally: Tally, seen: Observation, trials: RowTrials) -> None:
         "paired_hits": (hit @ paired[trials.targets.of]).T,
         "control_hits": (_wins_at(won, trials.controls) @ counted[trials.controls.of]).T,
         "shuffled_hits": (_wins_at(won, trials.shuffled) @ counted[trials.shuffled.of]).T,
-        "rules": UNIT * (target.T @ trials.points),
+        "rules": UNIT * (target.T @ trials.points) + _guessed(trials, counted),
         "rule_hits": np.einsum("he,ek,er->krh", hit, target, trials.points),
     }
     _add(tally, seen, trials.keys, sums)
+
+
+def _guessed(trials: RowTrials, counted: Int64[np.ndarray, "trial key"]) -> Int64[np.ndarray, "key rule"]:
+    """What rules get where they have no answer."""
+    if trials.silent is None:
+        return np.zeros((len(trials.keys), trials.points.shape[1]), dtype=np.int64)
+    return np.asarray(counted.T @ (in_units(trials.chance)[:, None] * trials.silent))
 
 
 def _won(seen: Observation, level: Level) -> Float64[np.ndarray, "head query key"]:

@@ -71,6 +71,8 @@ class RowTrials:
         shuffled: targets after the annotation was shuffled within the sentence (baseline b5).
         level: whether cells count words or tokens, and whether rows or columns are contested; see `Level`.
         mass_chance: mass that uniform attention over all visible tokens puts on the targets; `chance` where None.
+        silent: rules that answer nothing here, for want of such a word: they get `chance`, as a head does whose
+            candidates tie. None where every rule answers, or where none is a wrong answer.
     """
 
     keys: tuple[Key, ...]
@@ -84,6 +86,7 @@ class RowTrials:
     shuffled: Cells = field(default_factory=no_cells)
     level: Level = "word"
     mass_chance: Float64[np.ndarray, " trial"] | None = None
+    silent: Bool[np.ndarray, "trial rule"] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from probes.scoring.ledger import Ledger
 from probes.scoring.scorer import Scorer
 from probes.texts import WINDOW_WORDS, Stimulus, Text
 from probes.threads import side_by_side
-from probes.words import Aggregation, Observation, Reading, word_attention
+from probes.words import Aggregation, Observation, Reading, counted, word_attention
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
@@ -223,7 +223,7 @@ class Eyes:
         reading = reading_of(text, encoded, causal=self.causal)
         maps = capture.attention().numpy()
         n_heads = maps.shape[1]
-        attention = maps.reshape(-1, *maps.shape[2:])
+        attention = counted(maps.reshape(-1, *maps.shape[2:]))
         visible = np.stack([capture.visible(layer).numpy() for layer in range(capture.n_layers)])
         words = [None if word < 0 else int(word) for word in reading.word_of_token]
         return Observation(

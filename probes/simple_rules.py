@@ -2,24 +2,28 @@
 
 A head that always looks at the next word hits what stands next to its governor, one that looks for the nearest verb on
 the left finds most objects. Where the rule that a head follows everywhere, chosen on SELECT, reproduces nearly all of
-its hits on a relation, the relation says nothing about the head that the rule does not say.
+its hits on a relation, the relation says nothing about the head that the rule does not say. The same holds where no one
+offset does, but a weight for each offset gives nearly the whole pattern.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64
 
 from probes.family import Rule
 from probes.scores import Scores
 from probes.tally import UNIT, Key
 
-__all__ = ["Explanation", "SimpleRules", "everywhere"]
+__all__ = ["BY_OFFSET", "Explanation", "SimpleRules", "everywhere"]
 
 SimpleKind = Literal["offset", "pos"]
+BY_OFFSET = "one weight per offset"
 NAMES: Mapping[SimpleKind, str] = {"offset": "position", "pos": "POS"}
 
 
@@ -30,7 +34,10 @@ def everywhere(rule: Rule) -> Key:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One simple rule of a head, and the share of the head's hits on a relation at which the rule points as well."""
+    """One simple rule of a head, and the share of the head's hits on a relation at which the rule points as well.
+
+    Where `rule` is `BY_OFFSET`, the share of the head's pattern that offsets reproduce (P3).
+    """
 
     kind: SimpleKind
     rule: str
@@ -44,13 +51,23 @@ class Explanation:
 
 @dataclass(frozen=True)
 class SimpleRules:
-    """Per family and kind of rule, the column of the rule that each head follows best; -1 where none is known."""
+    """Per family and kind of rule, the column of the rule that each head follows best; -1 where none is known.
+
+    Attributes:
+        determined: share of each head's pattern that one weight per offset reproduces; None where not measured.
+    """
 
     columns: Mapping[tuple[str, SimpleKind], np.ndarray]
     rules: Mapping[str, Sequence[Rule]]
+    determined: Float64[np.ndarray, " head"] | None = None
 
     @classmethod
-    def of(cls, scores: Sequence[Scores], rules: Mapping[str, Sequence[Rule]]) -> SimpleRules:
+    def of(
+        cls,
+        scores: Sequence[Scores],
+        rules: Mapping[str, Sequence[Rule]],
+        determined: Float64[np.ndarray, " head"] | None = None,
+    ) -> SimpleRules:
         """From the scores of all families, on SELECT.
 
         A rule's score over all words is that of the positional family's question of the same name. Where that family
@@ -72,7 +89,12 @@ class SimpleRules:
                     known = among
                     follows = np.sum([cell.rule_hits[0, among] for cell in cells], axis=0)
                 columns[family, kind] = np.array(known)[follows.argmax(axis=0)]
-        return cls(columns, rules)
+        return cls(columns, rules, determined)
+
+    def pattern(self, head: int) -> Explanation | None:
+        """How much of a head's pattern offsets give; None where that was not measured, or where the head is uniform."""
+        share = math.nan if self.determined is None else float(self.determined[head])
+        return None if math.isnan(share) else Explanation("offset", BY_OFFSET, share)
 
     def explain(self, scores: Scores, head: int) -> Explanation | None:
         """The simple rule that reproduces most of what a head hits on CONFIRM; None where it hits nothing."""

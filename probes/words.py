@@ -17,9 +17,21 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from probes.corpora.data import Sentence
 
-__all__ = ["Aggregation", "Observation", "Reading", "winners", "word_attention"]
+__all__ = ["FAINT", "Aggregation", "Observation", "Reading", "counted", "winners", "word_attention"]
 
 Aggregation = Literal["mean", "last"]
+
+FAINT = 1e-7
+"""The most that counts as no weight (ours): next to a row's sum of 1, float32 cannot tell it from none."""
+
+
+def counted(attention: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Token-level weights as every question counts them: up to `FAINT` they are 0.
+
+    A head that rests on a special token leaves its words next to nothing, and which of them has 1e-17 more than another
+    says nothing about the head: without weight they tie.
+    """
+    return np.where(attention <= FAINT, attention.dtype.type(0), attention)
 
 
 def word_attention(
@@ -135,7 +147,7 @@ class Observation(Reading):
     """One text as a model saw it: arrays only, heads in the order of layers.
 
     Attributes:
-        attention: token-level weights.
+        attention: token-level weights, see `counted`.
         visible: which keys a query could see, one mask per head.
         words: word-level weights, see `word_attention`.
     """

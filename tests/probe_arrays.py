@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from probes.corpora.data import Document, Mention, Sentence
-from probes.words import Observation, word_attention
+from probes.words import Observation, counted, word_attention
 
 
 def sentence(
@@ -70,11 +70,11 @@ def seen(
         kind=kind or ("sentence" if len(sentences) == 1 else "window"),
         sentences=sentences,
         labels=tuple(f"t{token}" for token in range(n_tokens)),
-        attention=attention.astype(np.float32),
+        attention=counted(attention.astype(np.float32)),
         visible=np.repeat(visible[None], len(attention), axis=0),
         special=special,
         delimiters=delimiters,
-        words=word_attention(attention.astype(np.float32), word_of_token, n_words, aggregation),
+        words=word_attention(counted(attention.astype(np.float32)), word_of_token, n_words, aggregation),
         word_of_token=np.array([-1 if word is None else word for word in word_of_token]),
         kept=kept,
         causal=causal,
@@ -110,3 +110,26 @@ def write_conllu(path: Path, text: str) -> Path:
 def documents_of(sentences: Sequence[Sentence], per_document: int = 1) -> tuple[Document, ...]:
     groups = [sentences[i : i + per_document] for i in range(0, len(sentences), per_document)]
     return tuple(Document(f"d{i}", tuple(group)) for i, group in enumerate(groups))
+
+
+class Family:
+    """What the contract of a probe asks for besides the parts that a test is about."""
+
+    rules = ()
+    contrast = controlled = False
+    reads = ("sentence",)
+
+    def refusal(self, corpus):
+        return None
+
+    def ask(self, reading):
+        return ()
+
+    def asks(self, sentences):
+        return set()
+
+    def wording(self, key):
+        return None
+
+    def pointer(self, key, reading):
+        return None

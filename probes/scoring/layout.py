@@ -20,7 +20,7 @@ from probes.words import Reading
 
 __all__ = ["Hits", "Layout", "Masses", "Options", "Segments", "lay_out"]
 
-Index = Int64[np.ndarray, " entry"]
+Index = Int64[np.ndarray, " _"]
 _HITS, _MASS, _RIVAL, _CONTROL, _PAIRED, _SHUFFLED, _RULE_HITS = map(
     PER_HEAD_SUMS.index,
     ("hits", "mass", "rival_mass", "control_hits", "paired_hits", "shuffled_hits", "rule_hits"),
@@ -213,7 +213,9 @@ class _Desk:
         of_rule = of[entry]
         code = code_of(table.question[of_rule], _RULE_HITS, self.halves[table.text[of_rule]] * n_rules + rule)
         hits.parts.append((table.text[of_rule] * (n * n) + place[entry], weight[entry], code))
-        self._count_rules(table, cluster, of_rule, rule, n_rules)
+        silent = [_silent(trials) for _, trials in asked] if any(t.silent is not None for _, t in asked) else None
+        guessed = None if silent is None else np.concatenate(silent) * chance[:, None]
+        self._count_rules(table, cluster, of_rule, rule, n_rules, guessed)
         enter(*_cells([trials.controls for _, trials in asked], table.firsts, n), _CONTROL)
         enter(*_cells([trials.shuffled for _, trials in asked], table.firsts, n), _SHUFFLED)
 
@@ -230,7 +232,7 @@ class _Desk:
         right = np.concatenate([trials.right for _, trials in asked]).astype(bool)
         of, place, weight = _cells([trials.cells for _, trials in asked], firsts, n)
         option, rule = np.nonzero(np.concatenate([trials.points for _, trials in asked]) & right[:, None])
-        self._count_rules(table, cluster, trial[option], rule, n_rules)
+        self._count_rules(table, cluster, trial[option], rule, n_rules, None)
         question, where = table.question[trial], cluster[trial]
         rule_code = code_of(question[option], _RULE_HITS, self.halves[table.text[trial[option]]] * n_rules + rule)
         won = np.flatnonzero(right)
@@ -259,9 +261,20 @@ class _Desk:
         codes.append(code_of(table.key_question, COUNTED.index("asked"), self.clusters[table.key_text]))
         self.ledger.count(np.concatenate(codes), np.concatenate([*(amount for _, amount in parts), table.asked]))
 
-    def _count_rules(self, table: _Trials, cluster: Index, trial: Index, rule: Index, n_rules: int) -> None:
-        code = code_of(table.question[trial], COUNTED.index("rules"), cluster[trial] * n_rules + rule)
-        self.ledger.count(code, np.full(len(code), UNIT))
+    def _count_rules(
+        self,
+        table: _Trials,
+        cluster: Index,
+        trial: Index,
+        rule: Index,
+        n_rules: int,
+        guessed: Int64[np.ndarray, "trial rule"] | None,
+    ) -> None:
+        """Trials at which rules are right, and what they get where they have no answer."""
+        n_trials = len(table.question)
+        right = np.bincount(trial * n_rules + rule, minlength=n_trials * n_rules).reshape(n_trials, n_rules) * UNIT
+        amounts = right if guessed is None else right + guessed
+        self.ledger.count_rules(code_of(table.question, COUNTED.index("rules"), cluster), amounts)
 
     def layout(self) -> Layout:
         """Everything that was added; codes become rows."""
@@ -379,6 +392,11 @@ def _join_contests(contests: list[_Contest]) -> _Contest:
         mass_code=np.concatenate([contest.mass_code for contest in contests]),
         n_trials=int(n_trials[-1]),
     )
+
+
+def _silent(trials: RowTrials) -> Bool[np.ndarray, "trial rule"]:
+    shape = (len(trials.question), trials.points.shape[1])
+    return np.zeros(shape, dtype=bool) if trials.silent is None else trials.silent
 
 
 def _cells(

@@ -17,13 +17,13 @@ COUNTED = (*PER_CLUSTER, "rules")
 _FIELDS = 8
 _PLACES = 1 << 32
 
-Codes = Int64[np.ndarray, " entry"]
+Codes = Int64[np.ndarray, " _"]
 
 
 def code_of(question: Codes, field: int, place: Codes) -> Codes:
     """One number for a question, a sort of sum (index in `PER_HEAD_SUMS` or `COUNTED`) and a place.
 
-    The place is the cluster; for `rules` cluster * rules + rule, for `rule_hits` half * rules + rule.
+    The place is the cluster; for `rule_hits` half * rules + rule.
     """
     return np.asarray((question * _FIELDS + field) * _PLACES + place)
 
@@ -39,6 +39,8 @@ class Ledger:
         self._rows: dict[int, int] = {}
         self._sums = np.zeros((256, n_heads), np.int64)
         self._counts: dict[int, int] = {}
+        self._rule_rows: dict[int, int] = {}
+        self._rule_sums = np.zeros((256, max(map(len, rules.values()), default=0)), np.int64)
         self._lock = threading.Lock()
 
     def questions(self, family: str, keys: Sequence[Key]) -> list[int]:
@@ -52,9 +54,7 @@ class Ledger:
         known = self._rows
         with self._lock:
             found = np.array([known.setdefault(code, len(known)) for code in codes.tolist()], dtype=np.int64)
-            if len(known) > len(self._sums):
-                more = np.zeros((max(len(known), 2 * len(self._sums)) - len(self._sums), self.n_heads), np.int64)
-                self._sums = np.concatenate([self._sums, more])
+            self._sums = _grown(self._sums, len(known))
         return found
 
     def add(self, rows: Int64[np.ndarray, " row"], first_head: int, amounts: Int64[np.ndarray, "row head"]) -> None:
@@ -73,22 +73,36 @@ class Ledger:
             for code, amount in zip(unique.tolist(), sums.tolist(), strict=True):
                 self._counts[code] = self._counts.get(code, 0) + amount
 
+    def count_rules(self, codes: Codes, amounts: Int64[np.ndarray, "entry rule"]) -> None:
+        """Add what the rules of a family hit; codes may repeat."""
+        order = np.argsort(codes, kind="stable")
+        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        if not len(starts) or not amounts.shape[1]:
+            return
+        unique, sums = codes[order][starts], np.add.reduceat(amounts[order], starts, axis=0)
+        known = self._rule_rows
+        with self._lock:
+            rows = [known.setdefault(code, len(known)) for code in unique.tolist()]
+            self._rule_sums = _grown(self._rule_sums, len(known))
+            self._rule_sums[rows, : amounts.shape[1]] += sums
+
     def tallies(self) -> tuple[Int64[np.ndarray, " cluster"], dict[str, Tally]]:
         """The clusters that occur, and each family's tally over them, counted from 0."""
         counted = np.fromiter(self._counts, np.int64, len(self._counts))
         amounts = np.fromiter(self._counts.values(), np.int64, len(self._counts))
         codes = np.fromiter(self._rows, np.int64, len(self._rows))
-        clusters = self._clusters(counted)
+        of_rules = np.fromiter(self._rule_rows, np.int64, len(self._rule_rows))
+        clusters = np.unique(counted % _PLACES)  # what is summed over heads or rules has a count beside it
         names = {number: question for question, number in self._questions.items()}
         tallies = {family: Tally(len(clusters), self.n_heads, rules) for family, rules in self.rules.items()}
         for group, places, chosen in _groups(counted):
             family, key = names[group // _FIELDS]
-            field, n_rules = COUNTED[group % _FIELDS], len(self.rules[family])
             cell = tallies[family].cell(key)
-            if field == "rules":
-                cell.rules[np.searchsorted(clusters, places // n_rules), places % n_rules] = amounts[chosen]
-            else:
-                getattr(cell, field)[np.searchsorted(clusters, places)] = amounts[chosen]
+            getattr(cell, COUNTED[group % _FIELDS])[np.searchsorted(clusters, places)] = amounts[chosen]
+        for group, places, chosen in _groups(of_rules):
+            family, key = names[group // _FIELDS]
+            rules = tallies[family].cell(key).rules
+            rules[np.searchsorted(clusters, places)] = self._rule_sums[chosen, : rules.shape[1]]
         for group, places, chosen in _groups(codes):
             family, key = names[group // _FIELDS]
             field, cell = PER_HEAD_SUMS[group % _FIELDS], tallies[family].cell(key)
@@ -98,10 +112,13 @@ class Ledger:
                 getattr(cell, field)[np.searchsorted(clusters, places)] = self._sums[chosen]
         return clusters, tallies
 
-    def _clusters(self, counted: Codes) -> Int64[np.ndarray, " cluster"]:
-        """Clusters with any count; a sum over heads has a count beside it."""
-        plain = counted[counted // _PLACES % _FIELDS != COUNTED.index("rules")]
-        return np.unique(plain % _PLACES)
+
+def _grown(sums: Int64[np.ndarray, "row value"], n_rows: int) -> Int64[np.ndarray, "more_row value"]:
+    """With room for so many rows."""
+    if n_rows <= len(sums):
+        return sums
+    more = np.zeros((max(n_rows, 2 * len(sums)) - len(sums), sums.shape[1]), np.int64)
+    return np.concatenate([sums, more])
 
 
 def _groups(codes: Codes) -> list[tuple[int, Codes, Codes]]:

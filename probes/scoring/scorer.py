@@ -18,7 +18,7 @@ from probes.scoring.measured import Measured
 from probes.scoring.pieces import pieces_of
 from probes.tally import UNIT, in_units
 from probes.view import LayerView, padded
-from probes.words import Aggregation, Reading
+from probes.words import FAINT, Aggregation, Reading
 
 __all__ = ["Scorer"]
 
@@ -149,7 +149,8 @@ class _Layer:
         return self._missing == 0
 
     def close(self, lengths: Sequence[int]) -> None:
-        """Rows and keys of the padding become 0; the next tile begins a new layer."""
+        """Faint weights (see `probes.words.counted`) and the padding become 0; the next tile begins a new layer."""
+        torch.nn.functional.threshold_(self.tokens, FAINT, 0.0)
         n = self.tokens.shape[-1]
         beyond = torch.arange(n) >= torch.tensor(lengths)[:, None]
         if bool(beyond.any()):

@@ -72,5 +72,5 @@ class Near:
         """
         sides = (self._before[asking], self._before[-1] - self._before[asking + 1])
         n_words = np.stack(sides, axis=-1)[..., None]  # [trial tag side 1]
-        lacking = (n_words < np.arange(1, len(_ORDINALS) + 1)).reshape(len(asking), -1)
+        lacking = (n_words < np.arange(1, len(_ORDINALS) + 1)).reshape(len(asking), len(RULES) - len(OFFSETS))
         return np.concatenate([np.zeros((len(asking), len(OFFSETS)), dtype=bool), lacking], axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from probe_arrays import seen, sentence
+from probe_arrays import Family, seen, sentence
 
 from attnlens.capture.sites import Site
 from attnlens.measures.running import WeightTile
@@ -26,7 +26,7 @@ KEYS = (Key("a"), Key("b", "d2h"), Key("c", "h2d", "pred"))
 
 
 @dataclass(frozen=True)
-class Asker:
+class Asker(Family):
     """A family that asks what it was told to, by the name of the text."""
 
     asked: dict
@@ -38,7 +38,7 @@ class Asker:
 
 
 @dataclass(frozen=True)
-class Meter:
+class Meter(Family):
     """A family that measures rows both ways: values with gaps, and sums."""
 
     name: str = "meter"
@@ -56,6 +56,8 @@ class Meter:
             trials=torch.stack([own.sum(-1), (own.sum(-1) > 3).long()], 1),
             hits=torch.stack([view.words[..., :1].sum((-1, -2)), view.words.sum((-1, -2))], 1),
         )
+        whole = view.tokens.double().sum((-1, -2))  # 0 in the padding
+        yield Sums((Key("all"),), torch.ones(len(own), 1, dtype=torch.long), whole[:, None])
 
 
 @st.composite
@@ -88,6 +90,7 @@ def row_trials(draw, n_words, n_tokens):
         shuffled=draw(cells(n_trials, n, n)),
         level=level,
         mass_chance=draw(st.none() | st.just(some(st.floats(0, 1)).astype(np.float64))),
+        silent=draw(st.none() | st.just(np.stack([some(st.booleans()) for _ in RULES], 1).astype(bool))),
     )
 
 
