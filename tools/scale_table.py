@@ -22,32 +22,35 @@ class Rates:
 
     Attributes:
         counted: words that one core counts in a second, for the model and the families that the page names.
+        taken_in: words that the process which was started reads, sends, keeps and adds up in a second.
         read: words of CoNLL-U that one process reads in a second.
-        walks: how often a run reads the corpus: checking, counting, one per copy with random weights, evidence and
-            closer reading.
-        after_s: what follows the pass on one machine: statistics, closer reading, copies with random weights.
+        walks: how often a run reads the corpus beside counting it: to check it, for each copy with random weights, for
+            examples and for closer reading.
+        after_s: what follows the pass: statistics, closer reading, copies with random weights.
         cores: of each machine.
     """
 
     counted: float
+    taken_in: float
     read: float
     walks: int
     after_s: float
     cores: int
 
 
-MEASURED = Rates(counted=400, read=57_000, walks=9, after_s=300, cores=16)
+MEASURED = Rates(counted=930, taken_in=9_200, read=57_000, walks=8, after_s=300, cores=16)
 
 
 def hours(words: int, machines: int, rates: Rates) -> float:
-    """Hours of a run whose corpus is cut into as many parts as there are machines, each a run of its own."""
+    """Hours where the corpus is cut into as many parts as there are machines, each a run with workers of its own."""
     part = words / machines
-    return (part / (rates.counted * rates.cores) + part * rates.walks / rates.read + rates.after_s) / 3600
+    counting = part / min(rates.counted * rates.cores, rates.taken_in)
+    return (counting + part * rates.walks / rates.read + rates.after_s) / 3600
 
 
 def most_cores(rates: Rates) -> float:
-    """Cores that one reading process can keep busy."""
-    return rates.read / rates.counted
+    """Cores that one run can keep busy."""
+    return rates.taken_in / rates.counted
 
 
 def table(rates: Rates) -> str:
@@ -59,7 +62,10 @@ def table(rates: Rates) -> str:
     for words in WORDS:
         cells = [f"{_shown(hours(words, n, rates))} ({_shown(hours(words, n, rates) * n)})" for n in MACHINES]
         lines.append(f"| {words:,} | " + " | ".join(cells) + " |")
-    lines += ["", f"One run keeps at most {most_cores(rates):,.0f} such cores busy: one process reads for all workers."]
+    lines += [
+        "",
+        f"One run keeps about {most_cores(rates):,.0f} such cores busy: one process reads and adds up for all.",
+    ]
     return "\n".join(lines) + "\n"
 
 
