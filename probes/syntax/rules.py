@@ -68,8 +68,11 @@ class Near:
     def silent(self, asking: Int64[np.ndarray, " trial"]) -> Bool[np.ndarray, "trial rule"]:
         """Which of `RULES` find no such word from the word `asking`; an offset always names a place.
 
-        An offset that leaves the sentence is a wrong answer (Clark et al. 2019 count it so).
+        An offset that leaves the sentence is a wrong answer (Clark et al. 2019 count it so). Of a text without parts of
+        speech nothing is known, so that no rule is silent there: none can answer anywhere.
         """
+        if not self._before[-1].any():
+            return np.zeros((len(asking), len(RULES)), dtype=bool)
         sides = (self._before[asking], self._before[-1] - self._before[asking + 1])
         n_words = np.stack(sides, axis=-1)[..., None]  # [trial tag side 1]
         lacking = (n_words < np.arange(1, len(_ORDINALS) + 1)).reshape(len(asking), len(RULES) - len(OFFSETS))
