@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probes.scoring.layout import Segments
 from probes.scoring.ledger import COUNTED, PER_HEAD_SUMS, Ledger, code_of
-from probes.tally import in_units
+from probes.tally import UNIT, in_units
 from probes.view import Sums, Values
 from probes.words import Reading
 
@@ -95,7 +95,7 @@ def summed(values: Values) -> Sums:
     def over_items(given: Tensor) -> Tensor:
         kept = given.double().masked_fill(~(defined[:, None] if given.ndim == 3 else defined), 0.0)
         exact = torch.from_numpy(in_units(kept.nan_to_num().numpy()).sum(axis=-1))
-        return exact[:, None]
+        return exact[:, None].double() / UNIT  # whole parts of the unit again once they are multiplied by it
 
     def optional(given: Tensor | None) -> Tensor | None:
         return None if given is None else over_items(given)
@@ -110,6 +110,6 @@ def summed(values: Values) -> Sums:
     )
 
 
-def _units(given: Tensor) -> Int64[np.ndarray, ...]:
-    """Whole parts of the unit; amounts that are whole already stay as they are."""
-    return given.numpy() if given.dtype == torch.int64 else in_units(given.double().numpy())
+def _units(given: Tensor) -> Int64[np.ndarray, "*shape"]:
+    """Whole parts of the unit."""
+    return in_units(given.double().numpy())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from probe_arrays import documents_of, sentence
+from probe_arrays import Family, documents_of, sentence
 
 from attnlens.models.encode import encode
 from attnlens.models.lens import load
@@ -135,7 +135,7 @@ def test_many_texts_are_tokenized_as_each_alone(lens):
 
 
 @dataclass(frozen=True)
-class Blanks:
+class Blanks(Family):
     """Wants the second word of every sentence predicted, and notes what it reads."""
 
     notes: list
@@ -182,7 +182,7 @@ def test_a_causal_model_has_no_masked_texts():
 
 
 def test_a_mask_moves_the_words_after_it_and_empties_those_that_share_its_characters():
-    text = next(texts_of(documents_of([sentence("do n't go")]), split_of("d0"), "sentence", lambda _: True, None))
+    text = next(texts_of(documents_of([sentence("do n't go")]), split_of("d0"), "sentence", lambda _: True, print))
     text = type(text)(**{**vars(text), "text": "don't go", "spans": ((0, 3), (2, 5), (6, 8))})
 
     (masked,) = masked_texts(text, [1], "<mask>")
@@ -207,7 +207,7 @@ def test_stimuli_are_dealt_to_both_halves_in_turn():
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numbers(Family):
     """A family with texts of its own: the first token's weight, on ids that it chose."""
 
     notes: list
