@@ -93,16 +93,18 @@ def connected(address: str | None, workers: int | None, model_bytes: int = 0) ->
     """
     import ray
 
-    ours = not ray.is_initialized()
-    if ours and address is None:
+    if ray.is_initialized():
+        yield _means(workers)
+        return
+    if address is None:
         _start(max(_cores(), workers or 1), STORE_BYTES + 2 * model_bytes)
-    elif ours:
+    else:
         _join(address)
     try:
-        yield _means(workers)
+        with _silent():
+            yield _means(workers)
     finally:
-        if ours:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _start(cpus: int, store_bytes: int) -> None:
@@ -147,6 +149,22 @@ def _alone() -> Iterator[None]:
             yield
         finally:
             ray_constants.ENABLE_RAY_CLUSTER = known
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """For the length of the block, keep Ray from telling of dead workers on stdout, where nothing but results goes.
+
+    The crew tells of them.
+    """
+    from ray._private import worker
+
+    known = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = known
 
 
 def _join(address: str | None) -> None:

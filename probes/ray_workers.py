@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "Means", "Opening", "Worker"]
 
+LOG = logging.getLogger(__name__)
 AHEAD = 2  # shards that each worker has: one that it counts and one that waits, so that it never does
 MOST_DEATHS = 3  # over one shard, or over opening the model
 
@@ -209,6 +211,7 @@ class Crew:
                 f"{MOST_DEATHS} workers died {over}; is there memory enough for so many? ask for fewer workers. "
                 f"({_first_line(error)})"
             ) from error
+        LOG.warning("a worker died; what it had been given is done again (%s)", _first_line(error))
         self._again.extend(shard for shard in one.given.values() if shard is not None)
 
 
