@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +18,11 @@ from probes.plain import observe
 from probes.questions import Cells, OptionTrials, RowTrials
 from probes.scoring.ledger import Ledger
 from probes.scoring.scorer import Scorer
-from probes.tally import Cell, Key, Tally
+from probes.tally import UNIT, Cell, Key, Tally
 from probes.view import Sums, Values
+
+# Checks of array types draw random elements, which is no business of the strategy that makes the arrays.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 
 N_HEADS, N_CLUSTERS = 2, 6
 RULES = (Rule("one"), Rule("two", "offset"))
@@ -209,3 +213,46 @@ def test_the_fast_way_gives_the_integers_of_the_plain_one(batch, cut):
     expected = plain(observations, probes, 2 * N_HEADS)
     assert_same({"asker": found["asker"]}, {"asker": expected["asker"]})
     assert_same(found, expected, most=1)  # sums over a text are made in float64 by the family itself
+
+
+@settings(max_examples=40, deadline=None)
+@given(batches(), st.sampled_from([1e-8, 9e-8, 3e-12]))
+def test_weights_that_float32_cannot_tell_from_none_count_as_none(batch, faint):
+    """The model's rows hold a little on every visible key, more on later ones; what is counted does not."""
+    observations, asked, aggregation = batch
+    probes = [Asker(asked), Meter()]
+    raw = [
+        replace(
+            one, attention=np.where(one.attention > 0, one.attention, faint * np.arange(1, n + 1) / n * one.visible)
+        )
+        for one in observations
+        for n in [one.attention.shape[-1]]
+    ]
+
+    found = dense(*fast(raw, probes, aggregation))
+
+    assert_same(found, dense(*fast(observations, probes, aggregation)))
+
+
+def test_weights_just_above_that_decide_a_row():
+    """Word 1's row holds 2e-7 on word 0 and next to nothing on word 2."""
+    rows = np.full((2 * N_HEADS, 3, 3), 1e-9)
+    rows[:, 1, 0] = 2e-7
+    one = seen(sentence("a b c"), rows)
+    trials = RowTrials(
+        keys=KEYS[:1],
+        asked=np.array([2]),
+        question=np.array([0, 0]),
+        chance=np.array([0.5, 0.5]),
+        targets=Cells.at([0, 1], [1, 2], [0, 0]),
+        points=np.zeros((2, 2), dtype=bool),
+        paired=np.zeros(2, dtype=bool),
+    )
+    probes = [Asker({one.key: [trials]})]
+
+    hits = [
+        tallies["asker"].cell(KEYS[0]).hits.sum(axis=0).tolist()
+        for tallies in (plain([one], probes, 2 * N_HEADS), dense(*fast([replace(one, attention=rows)], probes, "mean")))
+    ]
+
+    assert hits == [[UNIT + UNIT // 2] * 2 * N_HEADS] * 2
