@@ -74,6 +74,9 @@ def probe(
     examples: Annotated[
         int, typer.Option("--examples", min=0, metavar="N", help="Sentences beside a label: N best, N worst.")
     ] = 10,
+    keep_counts: Annotated[
+        bool, typer.Option("--keep-counts", help="Also write counts.parquet, for 'attnlens merge'.")
+    ] = False,
     headvis: Annotated[
         Path | None,
         typer.Option("--headvis", metavar="DIR", help="Also write the folder that the HeadVis viewer reads."),
@@ -165,6 +168,8 @@ def probe(
     run = load_plugin("attnlens.engines", engine)
     if resume and output is None:
         raise UsageError("--resume needs -o DIR, the folder of the interrupted run.")
+    if keep_counts and output is None:
+        raise UsageError("--keep-counts needs -o DIR, the folder that gets counts.parquet.")
     if engine == "local" and (workers is not None or address is not None):
         raise UsageError("--workers and --address are for workers of Ray; add --engine ray.")
     with console.status("reading the corpus"):
@@ -196,8 +201,8 @@ def probe(
     lens = load_lens(model, **opening)
     of_ray = {"workers": workers, "address": address, "load": {"name": _anywhere(model), **opening}}
     testing = CausalSettings(seed=seed) if causal or blimp else None
-    if testing is not None and (reason := impossible(lens)) is not None:
-        console.say(printable(f"no label is put to the test: {reason}."))
+    if testing is not None and (obstacle := impossible(lens)) is not None:
+        console.say(printable(f"no label is put to the test: {obstacle}."))
     with console.progress(f"probing {printable(opened.name)}") as advance:
         report: HeadReport = run(
             lens,
@@ -206,6 +211,7 @@ def probe(
             seed=seed,
             relations=listed(relations),
             examples=examples,
+            keep_counts=keep_counts,
             bootstrap=bootstrap,
             random_models=random_models,
             batch_size=batch_size,

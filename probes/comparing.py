@@ -239,9 +239,7 @@ def _scores(report: HeadReport) -> dict[tuple[Question, str], float]:
     if frame.empty:
         return {}
     places = frame["at"] if "at" in frame else ["word"] * len(frame)
-    directions = [
-        None if value is None or value != value else str(value) for value in frame["direction"].astype(object)
-    ]
+    directions = [str(value) if isinstance(value, str) else None for value in frame["direction"].astype(object)]
     columns = zip(
         frame["family"], frame["relation"], directions, places, frame["head"], frame["score_confirm"], strict=True
     )

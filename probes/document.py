@@ -13,6 +13,7 @@ from attnlens.heads import Head
 from attnlens.models.anatomy import Anatomy
 from probes.baselines import KINDS
 from probes.confidence import grade
+from probes.corpora.data import Corpus
 from probes.evidence import Example
 from probes.findings import BestHead, Findings
 from probes.labels import Judgement, primary
@@ -21,7 +22,16 @@ from probes.random_models import RandomPass
 from probes.scores import Scores
 from probes.split import FEWEST_DOCUMENTS, Split
 
-__all__ = ["baselines_scope", "head_part", "number", "relation_part", "resampled", "scope_line", "tokenizer_part"]
+__all__ = [
+    "baselines_scope",
+    "corpus_part",
+    "head_part",
+    "number",
+    "relation_part",
+    "resampled",
+    "scope_line",
+    "tokenizer_part",
+]
 
 WHAT = {
     "chance": "chance",
@@ -32,6 +42,23 @@ WHAT = {
     "layer 0": "the best head of the first layer",
     "shuffled": "gold shuffled within the sentence",
 }
+
+
+def corpus_part(corpus: Corpus, *, n_dropped: int, n_skipped: int) -> dict[str, Any]:
+    """What was read, and what of it was left out."""
+    return {
+        "name": corpus.name,
+        "sha256": corpus.sha256,
+        "n_documents": corpus.n_documents,
+        "n_sentences": corpus.n_sentences,
+        "n_words": corpus.n_words,
+        "n_dropped_words": n_dropped,
+        "n_skipped_sentences": n_skipped,
+        "limit": corpus.limit,
+        "n_faults": corpus.n_skipped,
+        "faults": list(corpus.skipped),
+        "notes": list(corpus.notes),
+    }
 
 
 def head_part(head: Head, index: int, findings: Findings) -> dict[str, Any]:

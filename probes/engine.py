@@ -20,6 +20,8 @@ from probes.close_reading import read_closely
 from probes.corpora.data import Corpus
 from probes.corpora.sources import EMBEDDED, OneSource, open_corpus
 from probes.counting import Counter, Plan, Progress, count_corpus, count_here
+from probes.counts import Counts
+from probes.document import corpus_part, tokenizer_part
 from probes.evidence import PER_SIDE, collect_evidence
 from probes.family import Probe
 from probes.findings import Settings, find
@@ -65,6 +67,7 @@ def run(
     stream: StreamSettings | None = None,
     window: int = WINDOW_WORDS,
     close_reading: bool = True,
+    keep_counts: bool = False,
     options: FamilyOptions | None = None,
     examples: int = PER_SIDE,
     relations: Sequence[str] | None = None,
@@ -96,6 +99,7 @@ def run(
         window: words that a window of whole sentences has at most, for families that read across sentences.
         close_reading: trees, ensembles and parsers from a sample of sentences whose matrices are read whole; the copy
             with random weights that they are held against is the first of `random_models`.
+        keep_counts: the result holds what was counted, so that it can be merged with others, see `HeadReport.merge`.
         options: of families by their name, such as `{"lexical": {"frequencies": "words.tsv"}}`.
         examples: sentences beside each label, so many of the best and of the worst; 0 leaves text of the corpus out.
         relations: names or labels of the questions that are tested, labelled and reported, of the families that compare
@@ -168,7 +172,11 @@ def run(
     trained = replace(stream or StreamSettings(), bootstrap=bootstrap, batch_size=batch_size)
     return make_report(
         anatomy=lens.anatomy,
-        corpus=opened,
+        corpus=corpus_part(
+            opened,
+            n_dropped=max((totals.dropped_words.get(kind, 0) for kind in ("sentence", "window")), default=0),
+            n_skipped=len(totals.skipped),
+        ),
         probes=probes,
         left_out=left_out,
         split=split,
@@ -176,13 +184,20 @@ def run(
         settings=settings,
         aggregation=eyes.aggregation,
         bos=totals.bos,
-        n_skipped=len(totals.skipped),
-        n_dropped=max((totals.dropped_words.get(kind, 0) for kind in ("sentence", "window")), default=0),
-        tokenizer=lens.tokenizer,
+        tokenizer=tokenizer_part(lens.tokenizer),
         random=random,
         relations=relations,
+        counts=Counts(tallies, split.confirm, random.best, facts, _kept_settings(window, options))
+        if keep_counts
+        else None,
         layers=[probe.run(lens, opened, split=split, settings=trained, progress=progress) for probe in stream_probes],
     )
+
+
+def _kept_settings(window: int, options: FamilyOptions | None) -> dict[str, Any]:
+    """What has to be the same in runs that are merged, besides what the result itself says."""
+    given = {family: {name: str(value) for name, value in own.items()} for family, own in (options or {}).items()}
+    return {"window": window, "options": given}
 
 
 def _suited(chosen: Sequence[Probe | StreamProbe], lens: Lens) -> tuple[list[Probe | StreamProbe], dict[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attnlens.errors import ResultsError
 from attnlens.report.results import load_results
+from probes.counts import COUNTS, read_counts
 from probes.report import FILES, HeadReport
 
 __all__ = ["open_report"]
@@ -31,4 +32,6 @@ def open_report(folder: Path | str) -> HeadReport:
         frame = pd.read_parquet(cells)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{cells} cannot be read ({error}); run the probe again.") from error
-    return HeadReport(json.loads(document.read_text(encoding="utf-8")), frame)
+    kept = folder / COUNTS
+    counts = read_counts(kept) if kept.is_file() else None
+    return HeadReport(json.loads(document.read_text(encoding="utf-8")), frame, counts)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from attnlens.errors import ResultsError
 from attnlens.files import check_writable, whole_file
 from attnlens.models.anatomy import Anatomy
-from probes.corpora.data import Corpus
-from probes.document import baselines_scope, head_part, relation_part, resampled, scope_line, tokenizer_part
+from probes.counts import COUNTS, Counts, write_counts
+from probes.document import baselines_scope, head_part, relation_part, resampled, scope_line
 from probes.family import Probe
 from probes.findings import Findings, Settings
 from probes.random_models import UNMEASURED, RandomPass
@@ -26,6 +26,8 @@ from probes.table import cells_frame
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from probes.comparing import ResultComparison
 
 __all__ = ["CAVEAT", "FILES", "SCHEMA", "HeadReport", "check_folder", "make_report"]
 
@@ -42,6 +44,7 @@ class HeadReport:
 
     document: Mapping[str, Any] = field(repr=False)
     frame: pd.DataFrame = field(repr=False, compare=False)
+    counts: Counts | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         scope, model = self.document["scope"], self.document["model"]
@@ -49,6 +52,25 @@ class HeadReport:
             f"HeadReport({model['model']!r} on {self.document['corpus']['name']!r}: "
             f"{scope['n_labelled']} of {scope['n_heads']} heads labelled)"
         )
+
+    @classmethod
+    def open(cls, folder: Path | str) -> HeadReport:
+        """Read back what `save` wrote into `folder`; see `probes.opening`."""
+        from probes.opening import open_report
+
+        return open_report(folder)
+
+    def compare(self, other: HeadReport) -> ResultComparison:
+        """This result beside another one: `probes.comparing.compare_reports`."""
+        from probes.comparing import compare_reports
+
+        return compare_reports(self, other)
+
+    def merge(self, *others: HeadReport) -> HeadReport:
+        """This result and others on other corpora as one: `probes.merging.merge_reports`."""
+        from probes.merging import merge_reports
+
+        return merge_reports([self, *others])
 
     @cached_property
     def labels(self) -> dict[str, list[dict[str, Any]]]:
@@ -82,23 +104,31 @@ class HeadReport:
     def save(self, folder: Path | str) -> tuple[Path, ...]:
         """Write `heads.json` and `cells.parquet` into `folder`, each whole or not at all; returns their paths.
 
-        `layers.parquet` is written too where the stream was probed; one of an earlier run is removed where it was not.
+        `layers.parquet` is written too where the stream was probed, and `counts.parquet` where the counts were kept;
+        one of an earlier run is removed where they were not.
 
         Raises:
             OutputError: they cannot be written there.
         """
         check_folder(folder)
-        results, cells, layers = (Path(folder) / name for name in (*FILES, LAYERS))
+        results, cells, layers, counts = (Path(folder) / name for name in (*FILES, LAYERS, COUNTS))
         text = json.dumps(self.document, indent=1, ensure_ascii=False, allow_nan=False)
         with whole_file(cells) as cells_part, whole_file(results) as results_part:
             self.frame.to_parquet(cells_part, index=False)
             results_part.write_text(text + "\n", encoding="utf-8")
-        if not self.document.get("layers"):
+        written = [results, cells]
+        if self.document.get("layers"):
+            with whole_file(layers) as layers_part:
+                self.layers_frame().to_parquet(layers_part, index=False)
+            written.append(layers)
+        else:
             layers.unlink(missing_ok=True)
-            return results, cells
-        with whole_file(layers) as layers_part:
-            self.layers_frame().to_parquet(layers_part, index=False)
-        return results, cells, layers
+        if self.counts is not None:
+            write_counts(self.counts, counts)
+            written.append(counts)
+        else:
+            counts.unlink(missing_ok=True)
+        return tuple(written)
 
 
 def check_folder(folder: Path | str) -> None:
@@ -107,14 +137,14 @@ def check_folder(folder: Path | str) -> None:
     Raises:
         OutputError: they cannot.
     """
-    for name in (*FILES, LAYERS):
+    for name in (*FILES, LAYERS, COUNTS):
         check_writable(Path(folder) / name)
 
 
 def make_report(
     *,
     anatomy: Anatomy,
-    corpus: Corpus,
+    corpus: Mapping[str, Any],
     probes: Sequence[Probe],
     left_out: Mapping[str, str],
     split: Split,
@@ -122,17 +152,17 @@ def make_report(
     settings: Settings,
     aggregation: str,
     bos: bool | None,
-    n_skipped: int,
-    n_dropped: int,
-    tokenizer: Any = None,
+    tokenizer: Mapping[str, Any] | None = None,
     random: RandomPass = UNMEASURED,
     relations: Sequence[str] | None = None,
     layers: Sequence[LayerResults] = (),
+    counts: Counts | None = None,
 ) -> HeadReport:
     """Put the findings into the shape of `heads.json`.
 
-    `random` is the pass over models with random weights that `findings` were made with; `relations` are those that the
-    caller has chosen, None for all; `layers` is what probes of the residual stream found.
+    `corpus` and `tokenizer` are parts of it, see `probes.document`; `random` is the pass over models with random
+    weights that `findings` were made with; `relations` are those that the caller has chosen, None for all; `layers` is
+    what probes of the residual stream found; `counts` are kept beside the document.
 
     Raises:
         ResultsError: the document breaks its own schema (a bug, or a plug-in's label without a name).
@@ -142,19 +172,7 @@ def make_report(
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "model": anatomy.to_json(),
-        "corpus": {
-            "name": corpus.name,
-            "sha256": corpus.sha256,
-            "n_documents": corpus.n_documents,
-            "n_sentences": corpus.n_sentences,
-            "n_words": corpus.n_words,
-            "n_dropped_words": n_dropped,
-            "n_skipped_sentences": n_skipped,
-            "limit": corpus.limit,
-            "n_faults": corpus.n_skipped,
-            "faults": list(corpus.skipped),
-            "notes": list(corpus.notes),
-        },
+        "corpus": dict(corpus),
         "scope": {
             "families": [*(probe.name for probe in probes), *(each.family for each in layers)],
             "left_out": dict(left_out),
@@ -174,7 +192,7 @@ def make_report(
             "unclassified_share": 1 - n_labelled / len(heads),
             "thresholds": asdict(settings.thresholds),
             **baselines_scope(findings, random),
-            "tokenizer": tokenizer_part(tokenizer),
+            "tokenizer": None if tokenizer is None else dict(tokenizer),
             "caveat": CAVEAT,
         },
         "versions": _versions(),
@@ -189,7 +207,7 @@ def make_report(
         document["layers"] = [row for each in layers for row in each.to_json()]
     document["scope"]["line"] = scope_line(document)
     _validate(document)
-    return HeadReport(document, cells_frame(anatomy, findings))
+    return HeadReport(document, cells_frame(anatomy, findings), counts)
 
 
 def _versions() -> dict[str, str]:

@@ -27,6 +27,7 @@ _ORDER = (
     "patch",
     "probe",
     "compare",
+    "merge",
     "calibrate",
     "report",
     "serve",
