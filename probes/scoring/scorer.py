@@ -150,7 +150,7 @@ class _Layer:
 
     def close(self, lengths: Sequence[int]) -> None:
         """Faint weights (see `probes.words.counted`) and the padding become 0; the next tile begins a new layer."""
-        torch.nn.functional.threshold_(self.tokens, FAINT, 0.0)
+        torch.nn.functional.threshold_(self.tokens, FAINT, 0.0)  # type: ignore[attr-defined]
         n = self.tokens.shape[-1]
         beyond = torch.arange(n) >= torch.tensor(lengths)[:, None]
         if bool(beyond.any()):
