@@ -26,7 +26,7 @@ def merge(
 ) -> None:
     """Merge results of one model on several corpora into one.
 
-    Hits and trials are added up, and intervals, tests and labels made anew, as if the corpora had been read together.
+    Hits and trials are added up; intervals, tests and labels are made anew.
     """
     if output.resolve() in {folder.resolve() for folder in folders}:
         raise UsageError(f"{output} holds one of the results to merge; write the merged one into another folder.")
