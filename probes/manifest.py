@@ -77,7 +77,10 @@ def fingerprint(lens: Lens) -> str:
         digest.update(json.dumps(kept, sort_keys=True, default=str).encode())
     backend = getattr(lens.tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        digest.update(backend.to_str().encode())
+        tokenizer = json.loads(backend.to_str())
+        called = ("truncation", "padding")  # as the last call left them
+        kept = {name: value for name, value in tokenizer.items() if name not in called}
+        digest.update(json.dumps(kept, sort_keys=True).encode())
     return digest.hexdigest()
 
 

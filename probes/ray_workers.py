@@ -99,16 +99,23 @@ class Worker:
     def __init__(self, plan: Plan, opening: Opening, threads: int) -> None:
         """Keep what is needed; nothing is loaded yet, so that a fault in it can be told from a death."""
         self.plan, self.opening, self.threads = plan, opening, threads
+        self.fault: Exception | None = None
 
     def open(self) -> None:
         """Load the model, and use as many threads as the worker has cores."""
         import torch
 
         torch.set_num_threads(self.threads)
-        self.lens = self.opening.open()
+        try:
+            self.lens = self.opening.open()
+        except Exception as error:
+            self.fault = error
+            raise
 
     def count(self, shard: Shard, split: Split) -> ShardResult:
         """The sums of one shard; `split` needs to know its units only."""
+        if self.fault is not None:  # asked for before it was known that there is no model
+            raise self.fault
         return replace(self.plan, split=split).count(self.lens, shard)
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 from interrupted_run import FOLDER, descendants, results_in, run_into, start
 
-from attnlens.errors import PluginError, UsageError
+from attnlens.errors import AttnlensError, PluginError, UsageError
 from attnlens.plugins import load_plugin
-from probes.ray_workers import Opening
+from probes.counting import Plan
+from probes.ray_workers import Opening, Worker
+from probes.shards import Shard
+from probes.split import split_units
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
 
@@ -106,3 +109,27 @@ def test_a_worker_that_finds_another_model_under_the_name_says_so(lens):
 
     with pytest.raises(EngineError, match="other weights, settings or tokenizer"):
         Opening.of(lens, {"name": "attnlens/tiny-gpt2"}).open()
+
+
+def test_a_model_that_has_read_is_still_the_same_model():
+    """Calling a tokenizer changes how it would cut and pad the next text, and nothing that it is."""
+    from attnlens.models.lens import load
+    from probes.manifest import fingerprint
+
+    lens = load("attnlens/tiny-bert")
+    before = fingerprint(lens)
+    lens.tokenizer("a text", truncation=True, max_length=4, padding="max_length")
+
+    assert fingerprint(lens) == before
+
+
+def test_a_worker_without_a_model_says_why_whatever_it_is_asked_first():
+    split = split_units("sentence", ["a", "b"])
+    worker = Worker(Plan((), split), Opening({"name": "attnlens/none"}, b"", "", on_gpu=False), 1)
+    with pytest.raises(AttnlensError) as first:
+        worker.open()
+
+    with pytest.raises(AttnlensError) as then:
+        worker.count(Shard(0, ()), split)
+
+    assert then.value is first.value

@@ -151,3 +151,21 @@ def test_what_others_have_put_into_the_folder_stays(tmp_path):
 def test_to_go_on_without_a_folder_is_an_error():
     with pytest.raises(UsageError, match="resume=True needs checkpoints"):
         run(load("attnlens/tiny-bert"), "positional", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--resume"], "--resume needs -o DIR"),
+        (["--workers", "2"], "add --engine ray"),
+        (["--engine", "rai"], "no engine 'rai' is installed; there is local, ray"),
+    ],
+)
+def test_the_command_line_says_what_is_missing(options, told, capsys):
+    from attnlens.cli import main
+
+    with pytest.raises(SystemExit) as exit_:
+        main(["probe", "positional", "-m", "attnlens/tiny-bert", *options])
+
+    assert exit_.value.code in (1, 2)
+    assert told in capsys.readouterr().err
