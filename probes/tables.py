@@ -30,6 +30,10 @@ VERDICT_WORDS = (
     "as position, as a rule: no better than a rule without a model; by position, by POS: one simple rule of the head's "
     "own gives most of its hits; strong: above nearness by part of speech, too."
 )
+BASELINE_WORDS = (
+    "b0 chance; b1 the best offset or other rule; b2 nearest word of a part of speech; b3 the best head of models with "
+    "random weights."
+)
 EXPLAINED = {"explained-by-position": "explained by position", "explained-by-POS": "explained by POS"}
 LEGEND = "d→h: the dependent attends to its head; h→d: the head attends to its dependent."
 RULES = ("b0", "b1", "b2", "b3")
@@ -52,8 +56,7 @@ def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | Rendera
         yield ""
         yield _relations(relations, width)
         yield ""
-        yield "b0 chance; b1 the best offset or other rule; b2 nearest word of a part of speech; b3 the best head of"
-        yield "models with random weights."
+        yield from fill(BASELINE_WORDS, min(width, 100)).splitlines()
         yield from fill(VERDICT_WORDS, min(width, 100)).splitlines()
         yield from (LEGEND,) if any(row["direction"] for row in relations) else ()
     if few := len(asked) - len(relations):

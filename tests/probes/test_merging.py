@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,15 @@ import pytest
 
 from attnlens.errors import ResultsError, UsageError
 from attnlens.models.lens import load
+from probes.baselines import RandomBest
 from probes.corpora.data import Corpus
 from probes.corpora.sources import open_corpus
 from probes.counts import COUNTS
 from probes.engine import run
-from probes.merging import merge_reports
+from probes.merging import _facts, merge_reports
+from probes.positions import PatternFacts
 from probes.report import HeadReport
+from probes.tally import Key
 
 FEW = {"bootstrap": 20, "random_models": 1, "close_reading": False, "examples": 0, "keep_counts": True}
 ID = ["family", "relation", "direction", "at", "head"]
@@ -83,13 +87,35 @@ def test_corpora_and_halves_are_added_up_and_it_says_that_it_was_merged(reports)
     assert merged["corpus"]["notes"][0].startswith("merged from the counts of 2 runs")
 
 
-def test_the_best_copy_with_random_weights_of_any_run_counts(reports):
-    parts = [indexed(report)["b3_random_confirm"] for report in reports]
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_best_copy_with_random_weights_of_any_run_counts(reports, turned):
+    """Whichever run it is of."""
+    question, score = ("syntax", Key("det", "d2h")), {"first": 0.9, "second": 0.3}
+    if turned:
+        score = {"first": 0.3, "second": 0.9}
+    changed = []
+    for report in reports:
+        best = RandomBest(hits=score[report.document["corpus"]["name"]], mass=0.1, n=60)
+        counts = replace(report.counts, random={question: best})
+        changed.append(HeadReport(report.document, report.frame, counts))
 
-    merged = indexed(merge_reports(reports))["b3_random_confirm"]
+    merged = merge_reports(changed).to_frame()
 
-    expected = pd.concat(parts).groupby(level=ID).max()
-    np.testing.assert_allclose(merged, expected.loc[merged.index])
+    det = merged[(merged["relation"] == "det") & (merged["direction"] == "d2h") & (merged["at"] == "word")]
+    assert set(det["b3_random_confirm"]) == {0.9}
+    assert set(det["b3_random_n"]) == {120}
+
+
+def test_what_a_whole_pattern_shows_has_to_show_in_every_run(reports):
+    """The least share that offsets determine, and at rest only where it is in both."""
+    shares = {"first": [0.9, 0.2], "second": [0.4, 0.8]}
+    rests = {"first": [True, True], "second": [True, False]}
+
+    merged = _facts([PatternFacts(np.array(shares[name]), np.array(rests[name])) for name in shares])
+
+    assert merged.determined.tolist() == [0.4, 0.2]
+    assert merged.no_op.tolist() == [True, False]
+    assert _facts([merged, None]) is None
 
 
 def test_counts_come_back_from_the_disk_to_the_integer(reports, tmp_path):
