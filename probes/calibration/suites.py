@@ -30,6 +30,9 @@ _MOST_RELATIONS = 10
 _NULL_MODELS = 50
 PERMUTATION = (7, 2, 10, 0, 5, 8, 3, 11, 1, 9, 4, 6)  # where the heads of the other model were in the first one
 
+# That a relation is explained by position is true of a mixture of offsets, as of a single one.
+_EXPLAINED = Claim("syntax", None, None, ("explained",))
+
 # What is true of every head that attends to the first position where it has no target.
 _SINK = Claim("positional", ("first-token", "start"))
 
@@ -146,7 +149,8 @@ def distractor_case(architecture: str, material: Material) -> Case:
     mixtures = [{-1: 0.5, -2: 0.3}, {-2: 0.4, -3: 0.3, -4: 0.2}]
     mixtures += [{1: 0.4, 2: 0.4}, {-1: 0.4, 1: 0.4}] if architecture == "bert" else [{-1: 0.34, -3: 0.33, -5: 0.33}]
     known += [
-        (heads.mixture(each), _distractor(f"offset mixture {sorted(each)}", *_offsets(each))) for each in mixtures
+        (heads.mixture(each), _distractor(f"offset mixture {sorted(each)}", *_offsets(each), _EXPLAINED))
+        for each in mixtures
     ]
     known.append((heads.same_token(), _distractor("same token", Claim("induction"))))
     known.append((_residual(architecture), _distractor("1 % residual pointer", *_sinks(architecture))))
@@ -242,8 +246,10 @@ def _sinks(architecture: str) -> tuple[Claim, ...]:
 
 
 def _offsets(weights: dict[int, float]) -> tuple[Claim, ...]:
+    """With .4 of its attention on the token before, a head is a previous-token head to the induction family too."""
     names = [name for distance in weights for name in (f"offset {distance:+d}", f"word offset {distance:+d}")]
-    return (Claim("positional", tuple(names)), Claim("positional", ("toeplitz",)))
+    previous = (Claim("induction", ("previous",)),) if weights.get(-1, 0) >= 0.4 else ()
+    return (Claim("positional", tuple(names)), Claim("positional", ("toeplitz",)), *previous)
 
 
 def _distractor(what: str, *allowed: Claim) -> Expected:

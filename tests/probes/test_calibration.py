@@ -15,7 +15,7 @@ from probes.calibration.figures import figures_of
 from probes.calibration.marks import Follow, Gold, Marks, other_relations
 from probes.calibration.material import Trial, best_offset, grammar_material, misled
 from probes.calibration.measuring import Measured, Settings, measure, read
-from probes.calibration.suites import PERMUTATION, SUITES, cases_of, strength_case
+from probes.calibration.suites import PERMUTATION, SUITES, cases_of, distractor_case, strength_case
 from probes.calibration.table import BEGIN, END, document, markdown
 from probes.calibration.trained import trained_cases
 from probes.calibration.truth import Claim, Expected, Outcome, judge
@@ -289,6 +289,25 @@ def test_the_rule_is_right_about_heads_that_follow_relations():
     assert checks["precision"].passed
     assert checks["recall"].passed
     assert checks["expected calibration error"].passed
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_the_rule_is_not_taken_in_by_heads_that_look_like_something_else(architecture):
+    """The nearest noun (who finds none has next to no weight on words) and mixtures of offsets, among others."""
+    material = grammar_material(120, seed=5)
+    case = distractor_case(architecture, material)
+    settings = Settings(bootstrap=300, permutations=499, random_models=0)
+
+    said = read(case, material, settings)
+
+    outcomes = measure([case], [said]).outcomes
+    assert {each.expected.what: each.wrong for each in outcomes if each.wrong} == {}
+    tiers = {
+        each.expected.what: {label.get("tier") for label in head["labels"] if label["family"] == "syntax"}
+        for each, head in zip(outcomes, said, strict=True)
+    }
+    assert not any("strong" in found for found in tiers.values())
+    assert not any("plain" in found for what, found in tiers.items() if what.startswith("offset mixture"))
 
 
 def test_the_rule_says_nothing_about_random_weights():

@@ -15,6 +15,7 @@ from probes.confidence import grade
 from probes.family import Rule, Wording
 from probes.findings import Settings, find
 from probes.positional import nearest_key
+from probes.positions import PatternFacts
 from probes.split import split_units
 from probes.tally import UNIT, Cell, Key, Tally
 
@@ -114,6 +115,29 @@ def test_the_better_of_the_rules_by_part_of_speech_has_to_be_beaten():
     (label,) = judged(cell(0.8, pos=0.5, second=0.75, both=(0.2, 0.3))).labels()
 
     assert label.tier == "plain"
+
+
+@pytest.mark.parametrize(("determined", "tier"), [(0.79, "strong"), (0.8, "explained"), (math.nan, "strong")])
+def test_a_head_whose_pattern_offsets_give_is_explained_by_position_however_strong(determined, tier):
+    strong = cell(0.8, pos=0.6, both=(0.2, 0.5))
+
+    (label,) = judged(strong, facts=PatternFacts(determined=np.array([determined]))).labels()
+
+    assert label.tier == tier
+    if tier == "explained":
+        assert label.wording.label == "explained-by-position"
+        assert label.wording.text == "consistent with x, but offsets alone give 80 % of its pattern"
+        assert label.explanation.share == 0.8
+
+
+def test_offsets_do_not_explain_a_label_that_asks_for_no_explanation():
+    (label,) = judged(
+        cell(0.8, pos=0.6, both=(0.2, 0.5)),
+        Conditions(explicable=False),
+        facts=PatternFacts(determined=np.array([0.95])),
+    ).labels()
+
+    assert label.tier == "strong"
 
 
 def test_a_label_that_the_heads_own_rule_reproduces_is_explained_by_it():
