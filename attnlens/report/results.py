@@ -366,7 +366,8 @@ def _example(part: Mapping[str, Any]) -> Example:
 def _relation(part: Mapping[str, Any], anatomy: Anatomy) -> Relation:
     known = {name: part[name] for name in Relation.__dataclass_fields__ if name in part}
     best = None if part["best_head"] is None else _address(part["best_head"], anatomy)
-    return Relation(**known | {"ci": _pair(part["ci"]), "best_head": best})
+    baselines = tuple(part.get("baselines", ()))
+    return Relation(**known | {"ci": _pair(part["ci"]), "best_head": best, "baselines": baselines})
 
 
 def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
