@@ -51,7 +51,6 @@ EMBEDDED: dict[str, EmbeddedModel] = {
 }
 
 
-
 def _planted(short: str, description: str) -> EmbeddedModel:
     return EmbeddedModel(f"attnlens/{short}", _MODELS / short, description, short.removeprefix("planted-"))
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import typer
 
-COMMANDS = "models show capture measure measures ablate patch probe compare merge calibrate report serve size doctor".split()
+COMMANDS = (
+    "models show capture measure measures ablate patch probe compare merge calibrate report serve size doctor"
+).split()
 
 
 @pytest.fixture
