@@ -296,12 +296,12 @@ def test_minilms_head_for_direct_objects_is_far_above_any_offset_and_looks_for_t
     assert row["score"] > row["baseline"] + 0.25
 
 
-def test_examples_are_short_confirming_sentences_whose_indices_fit(minilm_on_gum):
+def test_examples_are_confirming_sentences_whose_indices_fit(minilm_on_gum):
     labels = [label for labels in minilm_on_gum.labels.values() for label in labels]
 
     examples = [example for label in labels for example in label["examples"]]
     assert examples
-    assert all(len(label["examples"]) <= 3 for label in labels)
+    assert all(len(label["examples"]) <= 20 for label in labels)  # ten best, ten worst
     for example in examples:
         n = len(example["tokens"])
         assert max(example["query"], example["target"], example["argmax"]) < n
