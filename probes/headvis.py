@@ -293,6 +293,6 @@ def _top_tokens(sequences: Sequence[Mapping[str, Any]], side: int) -> list[dict[
     return [{"token": token, "weight": _short(weight)} for token, weight in ranked[:MOST_TOKENS]]
 
 
-def _short(value: float) -> float:
+def _short(value: float | np.floating[Any]) -> float:
     """Four decimals, which keep the files small."""
     return round(float(value), 4)
