@@ -68,13 +68,16 @@ def resealed(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tenso
 
 
 def assert_same(again: attnlens.Capture, run: attnlens.Capture) -> None:
-    """Every number bit by bit, and everything that is no number."""
+    """Every number that is kept bit by bit, what is computed from them closely, and everything that is no number.
+
+    Weights are computed again from mapped memory, which is aligned otherwise: on some processors the last bit differs.
+    """
     for side in ("patterns", "encoder", "cross"):
         for one, other in zip(getattr(again, side), getattr(run, side), strict=True):
             assert (one is None) == (other is None)
             if one is not None:
                 assert one.heads == other.heads
-                assert torch.equal(one.weights(), other.weights())
+                torch.testing.assert_close(one.weights(), other.weights(), atol=1e-6, rtol=1e-5)
                 assert torch.equal(one.visible(), other.visible())
     assert set(again.stream) == set(run.stream)
     for point in run.stream:
