@@ -100,6 +100,21 @@ class Sums:
     chance: Float64[Tensor, "text question"] | None = None
     mass_chance: Float64[Tensor, "text question"] | None = None
 
+    def spread(self, n_texts: int, texts: Int64[Tensor, " text"]) -> Sums:
+        """The same over a batch of `n_texts`, of which these are the sums of `texts`; the others have no trial."""
+
+        def over_all(part: Tensor | None) -> Tensor | None:
+            if part is None:
+                return None
+            whole = torch.zeros(n_texts, *part.shape[1:], dtype=part.dtype)
+            whole[texts] = part
+            return whole
+
+        trials, hits = over_all(self.trials), over_all(self.hits)
+        assert trials is not None
+        assert hits is not None
+        return Sums(self.keys, trials, hits, over_all(self.mass), over_all(self.chance), over_all(self.mass_chance))
+
 
 def padded(masks: Sequence[Bool[object, "_ _"]], n: int) -> Bool[Tensor, "text query key"]:
     """Square masks of several texts in one tensor, False beyond each text's end."""

@@ -77,7 +77,7 @@ class _Found:
     """The texts of a shard, as the model will read them; each sentence is tokenized once by itself.
 
     Attributes:
-        skipped: sentences that the model cannot read, by line and name.
+        skipped: sentences that the model cannot read, by the names that no other sentence of the corpus has.
     """
 
     def __init__(self, eyes: Eyes, documents: Sequence[Document], split: Split) -> None:
@@ -95,9 +95,7 @@ class _Found:
             for text, seen in zip(sentences, read, strict=True)
             if seen is not None
         }
-        for text, seen in zip(sentences, read, strict=True):
-            if seen is None:
-                self._skip(text.sentences[0])
+        self.skipped = {text.key for text, seen in zip(sentences, read, strict=True) if seen is None}
         usable = [(text, seen) for text, seen in zip(sentences, read, strict=True) if seen is not None]
         if "sentence" in kinds:
             yield "sentence", [seen for _, seen in usable]
@@ -105,7 +103,7 @@ class _Found:
             maskers = [probe for probe in probes if isinstance(probe, Masking) and "masked" in probe.reads]
             yield "masked", self._masked([text for text, _ in usable], maskers, self.eyes.mask)
         if "window" in kinds:
-            windows = list(texts_of(self.documents, self.split, "window", self._fits, self._skip, self.eyes.window))
+            windows = list(texts_of(self.documents, self.split, "window", self._fits, lambda _: None, self.eyes.window))
             yield "window", [seen for seen in self.eyes.read(windows) if seen is not None]
 
     def _fits(self, sentences: Sequence[Sentence]) -> bool:
@@ -122,6 +120,3 @@ class _Found:
             words = {word for masker in maskers for word in masker.masks(text.sentences)}
             masked += list(masked_texts(text, words, mask))
         return [seen for seen in self.eyes.read(masked) if seen is not None]
-
-    def _skip(self, sentence: Sentence) -> None:
-        self.skipped.add(f"{sentence.line} {sentence.id}")

@@ -37,31 +37,27 @@ class EmbeddedModel:
     family: str
 
 
-def _trained(short: str, description: str) -> EmbeddedModel:
-    return EmbeddedModel(f"attnlens/{short}", _MODELS / short, description, short.removeprefix("tiny-"))
+def _ours(short: str, description: str) -> EmbeddedModel:
+    return EmbeddedModel(f"attnlens/{short}", _MODELS / short, description, short.partition("-")[2])
 
 
 EMBEDDED: dict[str, EmbeddedModel] = {
     model.name: model
     for model in (
-        _trained("tiny-bert", "masked language model, 3 layers x 4 heads, trained on the embedded grammar"),
-        _trained("tiny-gpt2", "causal language model, 3 layers x 4 heads, trained on the embedded grammar"),
-        _trained("tiny-llama", "causal, RoPE, 4 heads on 2 key-value heads, 3 layers; has learned induction"),
+        _ours("tiny-bert", "masked language model, 3 layers x 4 heads, trained on the embedded grammar"),
+        _ours("tiny-gpt2", "causal language model, 3 layers x 4 heads, trained on the embedded grammar"),
+        _ours("tiny-llama", "causal, RoPE, 4 heads on 2 key-value heads, 3 layers; has learned induction"),
     )
 }
-
-
-def _planted(short: str, description: str) -> EmbeddedModel:
-    return EmbeddedModel(f"attnlens/{short}", _MODELS / short, description, short.removeprefix("planted-"))
 
 
 # Their folders hold config and card; the weights are made on loading (`attnlens.zoo.planted_models`).
 PLANTED: dict[str, EmbeddedModel] = {
     model.name: model
     for model in (
-        _planted("planted-bert", "weights written by hand: what each of its 2 x 6 heads does is known"),
-        _planted("planted-gpt2", "the same, causal, with an induction circuit"),
-        _planted("planted-llama", "the same with rotary positions"),
+        _ours("planted-bert", "weights written by hand: what each of its 2 x 6 heads does is known"),
+        _ours("planted-gpt2", "the same, causal, with an induction circuit"),
+        _ours("planted-llama", "the same with rotary positions"),
     )
 }
 _OURS = EMBEDDED | PLANTED

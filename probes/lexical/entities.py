@@ -120,33 +120,15 @@ def measure(view: LayerView) -> Iterator[Sums]:
     mass = real[..., 0]
     queries = plan.trials[:, None].double()
     trials, chance = plan.trials, plan.share
-    yield _spread(
-        view,
-        plan,
-        Sums(
-            keys=(ENTITY, LIFT, TWICE),
-            trials=torch.stack([torch.ones_like(trials), trials, trials], dim=1),
-            hits=torch.stack([rank, mass, mass - LEAST_LIFT * chance[:, None]], dim=1),
-            mass=torch.stack([mass / queries, mass, mass], dim=1),
-            chance=torch.stack([torch.full_like(chance, 0.5), chance, torch.zeros_like(chance)], dim=1),
-            mass_chance=torch.stack([chance / queries[:, 0], chance, chance], dim=1),
-        ),
+    sums = Sums(
+        keys=(ENTITY, LIFT, TWICE),
+        trials=torch.stack([torch.ones_like(trials), trials, trials], dim=1),
+        hits=torch.stack([rank, mass, mass - LEAST_LIFT * chance[:, None]], dim=1),
+        mass=torch.stack([mass / queries, mass, mass], dim=1),
+        chance=torch.stack([torch.full_like(chance, 0.5), chance, torch.zeros_like(chance)], dim=1),
+        mass_chance=torch.stack([chance / queries[:, 0], chance, chance], dim=1),
     )
-
-
-def _spread(view: LayerView, plan: Plan, sums: Sums) -> Sums:
-    """The sums over the whole batch: texts without names have no trials."""
-
-    def all_texts(part: Tensor) -> Tensor:
-        whole = torch.zeros(len(view.readings), *part.shape[1:], dtype=part.dtype)
-        whole[plan.texts] = part
-        return whole
-
-    assert sums.mass is not None
-    assert sums.chance is not None
-    assert sums.mass_chance is not None
-    parts = (sums.trials, sums.hits, sums.mass, sums.chance, sums.mass_chance)
-    return Sums(sums.keys, *(all_texts(part) for part in parts))
+    yield sums.spread(len(view.readings), plan.texts)
 
 
 def inside_arcs(sentence: Sentence) -> list[tuple[int, int, bool]]:

@@ -167,7 +167,7 @@ def measure(view: LayerView, asked: Asked) -> Iterator[Sums]:
         ((RARE, TOP_TWO, CORRELATION), summed),
         ((RARE_PER_PIECE, TOP_TWO_PER_PIECE, CORRELATION_PER_PIECE), per_piece),
     ):
-        yield _spread(view, plan, _questions(plan, keys, words))
+        yield _questions(plan, keys, words).spread(len(view.readings), plan.texts)
 
 
 def _questions(plan: Plan, keys: tuple[Key, Key, Key], words: Float64[Tensor, "some_text head word other"]) -> Sums:
@@ -202,16 +202,3 @@ def _correlation(plan: Plan, received: Float64[Tensor, "some_text head word"]) -
     length = centred.square().sum(-1).sqrt().clamp_min(1e-12)
     found: Tensor = torch.einsum("thw,tw->th", centred, plan.rarity) / length
     return found
-
-
-def _spread(view: LayerView, plan: Plan, sums: Sums) -> Sums:
-    """The sums over the whole batch: texts without a rare word have no trials."""
-
-    def all_texts(part: Tensor) -> Tensor:
-        whole = torch.zeros(len(view.readings), *part.shape[1:], dtype=part.dtype)
-        whole[plan.texts] = part
-        return whole
-
-    assert sums.mass is not None
-    assert sums.chance is not None
-    return Sums(sums.keys, *(all_texts(part) for part in (sums.trials, sums.hits, sums.mass, sums.chance)))
