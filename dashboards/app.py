@@ -1,4 +1,4 @@
-"""The Dash app: one page, its assets and callbacks, behind the guard of `security`."""
+"""The Dash app: its pages, assets and callbacks, behind the guard of `security`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnlens.report import palette
 from dashboards import classic
 from dashboards.config import DashboardConfig
 from dashboards.desk import Desk
-from dashboards.pages import heads
+from dashboards.pages import frame
 from dashboards.pages.addressing import completed
 from dashboards.pages.running import report_error
 from dashboards.runs import RunRequest
@@ -64,8 +64,8 @@ def create_app(config: DashboardConfig | None = None) -> Dash:
         suppress_callback_exceptions=True,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
-    app.layout = heads.layout(desk)
-    heads.register(app, desk)
+    app.layout = frame.layout(app, desk)
+    frame.register(app, desk)
     classic.register(app.server, desk)
     guard(app.server, config, page_policy(app.csp_hashes()))
     app.server.extensions["attnlens"] = desk

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 # State
-ADDRESS = "address"  # what the browser's address asks for: {"search": "?model=..."}
-ADDRESS_OUT = "address-out"  # what the address should become: "?model=..."
-ADDRESS_SENT = "address-sent"
+LOCATION = "location"  # the browser's address, as far as it decides which page is shown
+SITE = "site"  # what the browser must know to write addresses: {"prefix", "defaults"}
+ADDRESS = "address"  # what the address asks for: {"path": "/", "search": "?model=..."}
+ADDRESS_SENT = "address-sent"  # what the address became, without the fields of one page: "?model=..."
+PAGE_VIEW = "page-view"  # the controls of the page in the address' words: {"path": "/", "given": {"metric": "max"}}
+PAGE_CONTROLS = "page-controls"  # which control holds which field (see `pages.page.Page.to_json`)
 REQUEST = "request"  # the run that is asked for: {"model", "text"}
 RUN = "run"  # the run that is shown: {"model", "text", "n_layers", "n_heads", "n_tokens"}
 QUERY = "query"  # the token whose links alone are drawn: {"position", "of"}
@@ -24,12 +27,19 @@ RESULTS = "results"
 UPLOAD = "upload"
 RESULTS_NOTE = "results-note"
 
-# Stage
+# Frame
 PROVIDER = "provider"
+NAVIGATION = "navigation"  # type of the pattern-matching ids {"type": NAVIGATION, "index": path}
 STAGE = "stage"
 NOTICE = "notice"
 STATUS = "status"
 SUMMARY = "summary"
+PAGE = "page"  # where the open page stands
+HEAD = "head"
+PREVIOUS_HEAD = "previous-head"
+NEXT_HEAD = "next-head"
+
+# Explore
 METRIC = "metric"
 MAP = "head-map"
 MAP_FRAME = "head-map-frame"
@@ -37,9 +47,6 @@ MAP_CAPTION = "head-map-caption"
 MAP_TABLE = "head-map-table"
 
 # One head
-HEAD = "head"
-PREVIOUS_HEAD = "previous-head"
-NEXT_HEAD = "next-head"
 HEAD_TITLE = "head-title"
 HEAD_LABELS = "head-labels"
 TAB = "tab"

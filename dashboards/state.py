@@ -14,7 +14,7 @@ _FLAGS = {"words", "hide_special"}
 
 @dataclass(frozen=True, kw_only=True)
 class ViewState:
-    """One view of the heads page; `read` and `query` are inverse to each other.
+    """What a visitor looks at; `read` and `query_string` are inverse to each other. A page uses the fields it needs.
 
     Attributes:
         model: name of the model.
@@ -40,13 +40,19 @@ class ViewState:
     tab: str = "links"
     results: str = ""
 
+    @classmethod
+    def defaults(cls) -> dict[str, str]:
+        """How the address would spell each field of a plain view, which it leaves out."""
+        plain = cls()
+        return {field.name: _spelled(field.name, getattr(plain, field.name)) for field in fields(cls)}
+
     def query_string(self) -> str:
         """`?model=...&text=...`: every field that differs from a plain view, in a fixed order."""
         pairs = []
         for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default:
-                pairs.append((field.name, str(int(value)) if field.name in _FLAGS else str(value)))
+                pairs.append((field.name, _spelled(field.name, value)))
         return "?" + urlencode(pairs) if pairs else ""
 
     @classmethod
@@ -68,6 +74,12 @@ class ViewState:
             query=_position(given.get("query", "")),
             tab=given["tab"] if given.get("tab") in TABS else cls.tab,
         )
+
+
+def _spelled(name: str, value: object) -> str:
+    if value is None or value is False:
+        return ""
+    return "1" if name in _FLAGS else str(value)
 
 
 def _share(text: str, default: float) -> float:

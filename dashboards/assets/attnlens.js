@@ -6,6 +6,8 @@
   const SMALL_CHANGES = ["threshold", "query"]; // these do not get a step of their own in the browser's history
   const grid = { layers: 0, heads: 0, head: "" };
   let known = null; // the query part of the address that the page shows
+  let knownPath = null;
+  let shownPath = null; // the page whose address was written last
   let restoring = true; // the next address is the normal form of the one that was opened
 
   function none() {
@@ -19,24 +21,70 @@
     return [...names].filter((name) => one.get(name) !== other.get(name));
   }
 
+  /* How the address spells the value of a control. */
+  function spelled(value, names) {
+    if (typeof value === "string" && value in names) return names[value];
+    if (value === null || value === undefined || value === false) return "";
+    if (typeof value === "object") return String(value.position);
+    return value === true ? "1" : String(value);
+  }
+
+  /* `?model=...`: every field that differs from a plain view, in a fixed order. */
+  function queryOf(given, defaults) {
+    const query = new URLSearchParams();
+    for (const [name, plain] of Object.entries(defaults)) {
+      if (name in given && given[name] !== plain) query.append(name, given[name]);
+    }
+    const text = query.toString();
+    return text ? "?" + text : "";
+  }
+
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     attnlens: {
       readAddress() {
         known = window.location.search;
-        return { search: known };
+        knownPath = window.location.pathname;
+        return { path: window.location.pathname, search: known };
       },
 
-      writeAddress(search) {
+      keepView(...values) {
+        const page = values.pop();
+        if (!page) return none();
+        const given = {};
+        for (const { id, value } of window.dash_clientside.callback_context.inputs_list) {
+          const control = page.controls[id];
+          if (control) given[control.field] = spelled(value, control.spelled);
+        }
+        return { path: page.path, given };
+      },
+
+      writeAddress(run, head, results, page, site) {
+        if (!run || !page || !page.path) return none();
+        const shared = { ...run.request, head: head || "", results: results || "" };
+        const path = page.path.replace("{head}", encodeURIComponent(shared.head));
+        const own = path === page.path ? shared : { ...shared, head: "" };
+        const search = queryOf({ ...own, ...page.given }, site.defaults);
+        const target = site.prefix + path.slice(1) + search;
+        const moved = window.location.pathname !== site.prefix + path.slice(1);
         const changed = differences(window.location.search, search);
-        if (changed.length) {
-          const small = changed.every((name) => SMALL_CHANGES.includes(name));
-          const target = window.location.pathname + search;
-          if (restoring || small) window.history.replaceState(null, "", target);
+        if (moved || changed.length) {
+          const small = !moved && changed.every((name) => SMALL_CHANGES.includes(name));
+          if (restoring || small || shownPath !== page.path) window.history.replaceState(null, "", target);
           else window.history.pushState(null, "", target);
         }
         restoring = false;
+        shownPath = page.path;
         known = window.location.search;
-        return search;
+        knownPath = window.location.pathname;
+        return queryOf(shared, site.defaults);
+      },
+
+      linkPages(search, page, links, site) {
+        const open = page ? page.path : null;
+        return [
+          links.map(({ index }) => site.prefix + index.slice(1) + (search || "")),
+          links.map(({ index }) => (index === open ? "nav-link is-open" : "nav-link")),
+        ];
       },
 
       chooseHead(click) {
@@ -66,14 +114,20 @@
         const same = query && query.position === position && String(query.of) === String(of);
         return same ? null : { position, of };
       },
+
+      forgetToken(words, hideSpecial, query) {
+        const of = [words === "words", Boolean(hideSpecial)];
+        return query && String(query.of) !== String(of) ? null : none();
+      },
     },
   });
 
   window.addEventListener("popstate", () => {
-    if (window.location.search === known) return; // a jump within the page, such as the skip link
+    if (window.location.search === known && window.location.pathname === knownPath) return; // a jump within the page, such as the skip link
     known = window.location.search;
+    knownPath = window.location.pathname;
     restoring = true;
-    window.dash_clientside.set_props("address", { data: { search: known, at: Date.now() } });
+    window.dash_clientside.set_props("address", { data: { path: window.location.pathname, search: known, at: Date.now() } });
   });
 
   function moved(key) {

@@ -5,26 +5,42 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, no_update, set_props
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, no_update, set_props
 from dash.exceptions import PreventUpdate
 
 from attnlens.capture.tokens import printable
 from dashboards import ids
 from dashboards.desk import Desk
-from dashboards.pages.stage import LABELS
+from dashboards.pages.drawing import LABELS
+from dashboards.pages.listing import PAGES, find_page
+from dashboards.pages.page import Page
 from dashboards.state import ViewState
 
-__all__ = ["address_of", "completed", "register", "restored"]
+__all__ = ["completed", "register", "restored"]
 
 
 def register(app: Dash, desk: Desk) -> None:
-    """Connect the address; pushing it into the browser's history happens in `assets/attnlens.js`."""
+    """Connect the address. The browser writes it, in `assets/attnlens.js`, and asks nobody."""
     browser: Any = app.clientside_callback
     browser(ClientsideFunction("attnlens", "readAddress"), Output(ids.ADDRESS, "data"), Input(ids.ADDRESS, "id"))
     browser(
         ClientsideFunction("attnlens", "writeAddress"),
         Output(ids.ADDRESS_SENT, "data"),
-        Input(ids.ADDRESS_OUT, "data"),
+        Input(ids.RUN, "data"),
+        Input(ids.HEAD, "value"),
+        Input(ids.RESULTS, "value"),
+        Input(ids.PAGE_VIEW, "data"),
+        State(ids.SITE, "data"),
+        prevent_initial_call=True,
+    )
+    browser(
+        ClientsideFunction("attnlens", "linkPages"),
+        Output({"type": ids.NAVIGATION, "index": ALL}, "href"),
+        Output({"type": ids.NAVIGATION, "index": ALL}, "className"),
+        Input(ids.ADDRESS_SENT, "data"),
+        Input(ids.PAGE_VIEW, "data"),
+        State({"type": ids.NAVIGATION, "index": ALL}, "id"),
+        State(ids.SITE, "data"),
         prevent_initial_call=True,
     )
 
@@ -34,12 +50,6 @@ def register(app: Dash, desk: Desk) -> None:
         Output(ids.OTHER_MODEL, "value"),
         Output(ids.TEXT, "value"),
         Output(ids.HEAD, "value"),
-        Output(ids.METRIC, "value"),
-        Output(ids.WORDS, "value"),
-        Output(ids.HIDE_SPECIAL, "checked"),
-        Output(ids.THRESHOLD, "value"),
-        Output(ids.QUERY, "data"),
-        Output(ids.TAB, "value"),
         Output(ids.RESULTS, "value"),
         Input(ids.ADDRESS, "data"),
         State(ids.REQUEST, "data"),
@@ -48,25 +58,42 @@ def register(app: Dash, desk: Desk) -> None:
     def on_address(address: dict[str, Any] | None, request: dict[str, str] | None) -> Any:
         if address is None:
             raise PreventUpdate
-        return restored(desk, ViewState.read(address["search"]), request)
+        return restored(desk, viewed(app, address), request)
+
+    for page in PAGES:
+        if page.controls:
+            _register_page(app, desk, page)
+
+
+def viewed(app: Dash, address: dict[str, Any]) -> ViewState:
+    """The view that an address asks for, the head in its path included."""
+    view = ViewState.read(address["search"])
+    found = find_page(f"/{(app.strip_relative_path(address['path']) or '').strip('/')}", view)
+    return view if found is None else found[1]
+
+
+def _register_page(app: Dash, desk: Desk, page: Page) -> None:
+    """Keep the controls of a page in the address, and set them when the browser goes back to one."""
+    browser: Any = app.clientside_callback
+    browser(
+        ClientsideFunction("attnlens", "keepView"),
+        Output(ids.PAGE_VIEW, "data", allow_duplicate=True),
+        *[Input(control.id, control.prop) for control in page.controls],
+        State(ids.PAGE_CONTROLS, "data"),
+        prevent_initial_call="initial_duplicate",
+    )
 
     @app.callback(
-        Output(ids.ADDRESS_OUT, "data"),
-        Input(ids.RUN, "data"),
-        Input(ids.HEAD, "value"),
-        Input(ids.METRIC, "value"),
-        Input(ids.WORDS, "value"),
-        Input(ids.HIDE_SPECIAL, "checked"),
-        Input(ids.THRESHOLD, "value"),
-        Input(ids.QUERY, "data"),
-        Input(ids.TAB, "value"),
-        Input(ids.RESULTS, "value"),
+        *[Output(control.id, control.prop, allow_duplicate=True) for control in page.controls],
+        Input(ids.ADDRESS, "data"),
         prevent_initial_call=True,
     )
-    def on_change(run: dict[str, Any] | None, *controls: Any) -> str:
-        if run is None:
+    def on_address(address: dict[str, Any] | None) -> Any:
+        if address is None:
             raise PreventUpdate
-        return address_of(run, *controls)
+        view = completed(desk, viewed(app, address))
+        values = [control.value(view) for control in page.controls]
+        return values if len(values) > 1 else values[0]
 
 
 def completed(desk: Desk, view: ViewState) -> ViewState:
@@ -86,7 +113,7 @@ def completed(desk: Desk, view: ViewState) -> ViewState:
 
 
 def restored(desk: Desk, view: ViewState, shown: dict[str, str] | None) -> tuple[Any, ...]:
-    """Values of all controls for a view, in the order of the callback's outputs.
+    """Values of the frame's controls for a view, in the order of the callback's outputs.
 
     A link runs listed models at once. Any other is only filled in, and runs when the visitor presses Run: else a link
     on another site could make this machine fetch a model.
@@ -108,38 +135,5 @@ def restored(desk: Desk, view: ViewState, shown: dict[str, str] | None) -> tuple
         "" if listed else view.model,
         view.text,
         view.head,
-        view.metric,
-        "words" if view.words else "pieces",
-        view.hide_special,
-        view.threshold,
-        None if view.query is None else {"position": view.query, "of": [view.words, view.hide_special]},
-        view.tab,
         view.results,
     )
-
-
-def address_of(
-    run: dict[str, Any],
-    head: str | None,
-    metric: str,
-    words: str,
-    hide_special: bool,
-    threshold: float,
-    query: dict[str, Any] | None,
-    tab: str,
-    results: str | None,
-) -> str:
-    """The address of what is shown; the inverse of `restored`."""
-    view = ViewState(
-        model=run["model"],
-        text=run["text"],
-        head=head or "",
-        metric=metric,
-        words=words == "words",
-        hide_special=bool(hide_special),
-        threshold=threshold,
-        query=query["position"] if query and query["of"] == [words == "words", bool(hide_special)] else None,
-        tab=tab,
-        results=results or "",
-    )
-    return view.query_string()

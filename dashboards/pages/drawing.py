@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, html
+from dash import ClientsideFunction, Dash, Input, Output, html
 from dash.exceptions import PreventUpdate
 
 from attnlens.heads import Head
@@ -14,10 +14,11 @@ from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.evidence import badges, evidence, model_card
 from dashboards.pages.parts import data_table, room_for
-from dashboards.pages.stage import LABELS, metric_options
 from dashboards.state import ViewState
 
-__all__ = ["draw_map", "is_open", "map_table", "need", "register"]
+__all__ = ["LABELS", "draw_map", "is_open", "map_table", "metric_options", "need", "register"]
+
+LABELS = "labels"  # the "metric" that colours heads by their probe label
 
 Run = dict[str, Any]
 
@@ -39,7 +40,6 @@ def _register_map(app: Dash, desk: Desk) -> None:
         Input(ids.RESULTS, "value"),
         Input(ids.HEAD, "value"),
         Input(ids.THEME, "data"),
-        prevent_initial_call=True,
     )
     def on_map(run: Run, metric: str, results: str, head: str, theme: str) -> Any:
         need(run, head, theme)
@@ -52,7 +52,6 @@ def _register_map(app: Dash, desk: Desk) -> None:
         Input(ids.METRIC, "value"),
         Input(ids.RESULTS, "value"),
         Input(f"{ids.MAP_TABLE}-summary", "n_clicks"),
-        prevent_initial_call=True,
     )
     def on_map_table(run: Run, metric: str, results: str, clicks: int | None) -> Any:
         need(run, is_open(clicks))
@@ -72,14 +71,13 @@ def _register_head(app: Dash, desk: Desk) -> None:
         Input(ids.HEAD, "value"),
         Input(ids.RESULTS, "value"),
         Input(ids.THEME, "data"),
-        prevent_initial_call=True,
     )
     def on_head(run: Run, head: str, results_name: str, theme: str) -> Any:
         need(run, head, theme)
         results, _ = desk.results_for(desk.run(run), results_name)
         return head, badges(results, head), evidence(results, head, theme)
 
-    @app.callback(Output(ids.MODEL_CARD, "children"), Input(ids.RUN, "data"), prevent_initial_call=True)
+    @app.callback(Output(ids.MODEL_CARD, "children"), Input(ids.RUN, "data"))
     def on_model(run: Run) -> Any:
         need(run)
         return model_card(desk.run(run).anatomy)
@@ -95,21 +93,17 @@ def _register_choosing(app: Dash) -> None:
         prevent_initial_call=True,
     )
     browser(
-        ClientsideFunction("attnlens", "stepHead"),
-        Output(ids.HEAD, "value", allow_duplicate=True),
-        Input(ids.PREVIOUS_HEAD, "n_clicks"),
-        Input(ids.NEXT_HEAD, "n_clicks"),
-        State(ids.HEAD, "value"),
-        State(ids.HEAD, "data"),
-        prevent_initial_call=True,
-    )
-    browser(
         ClientsideFunction("attnlens", "rememberGrid"),
         Output(ids.MAP_FRAME, "title"),
         Input(ids.RUN, "data"),
         Input(ids.HEAD, "value"),
-        prevent_initial_call=True,
     )
+
+
+def metric_options(with_labels: bool) -> list[dict[str, Any]]:
+    """What the map can be coloured by; labels where a probe result is loaded."""
+    metrics = [{"value": key, "label": metric.name} for key, metric in METRICS.items()]
+    return [*metrics, {"value": LABELS, "label": "probe label", "disabled": not with_labels}]
 
 
 def draw_map(desk: Desk, run: Run, metric: str, results_name: str, head: str, theme: str) -> tuple[Any, str]:

@@ -61,7 +61,6 @@ def register(app: Dash, desk: Desk) -> None:
         Input(ids.THEME, "data"),
         Input(ids.TAB, "value"),
         Input(f"{ids.MATRIX_TABLE}-summary", "n_clicks"),
-        prevent_initial_call=True,
     )
     def on_pattern(
         run: Run, head: str, words: str, hide: bool, threshold: float, query: Any, theme: str, tab: str, clicks: int
@@ -70,7 +69,7 @@ def register(app: Dash, desk: Desk) -> None:
         selection = Selection(run, head, words == "words", bool(hide))
         return draw(desk, selection, tab, theme, threshold, query, with_table=is_open(clicks))
 
-    @app.callback(Output(ids.STRONGEST, "children"), *_SELECTION, prevent_initial_call=True)
+    @app.callback(Output(ids.STRONGEST, "children"), *_SELECTION)
     def on_strongest(run: Run, head: str, words: str, hide: bool) -> Any:
         need(run, head)
         return strongest_links(Selection(run, head, words == "words", bool(hide)).view(desk))
@@ -83,6 +82,14 @@ def register(app: Dash, desk: Desk) -> None:
         State(ids.QUERY, "data"),
         State(ids.WORDS, "value"),
         State(ids.HIDE_SPECIAL, "checked"),
+        prevent_initial_call=True,
+    )
+    browser(
+        ClientsideFunction("attnlens", "forgetToken"),
+        Output(ids.QUERY, "data", allow_duplicate=True),
+        Input(ids.WORDS, "value"),
+        Input(ids.HIDE_SPECIAL, "checked"),
+        State(ids.QUERY, "data"),
         prevent_initial_call=True,
     )
 

@@ -119,7 +119,13 @@ def show_run(desk: Desk, request: dict[str, str], results_name: str | None, head
     results, problem = desk.results_for(run, results_name)
     options = head_options(run.anatomy.heads(), results)
     names = [option["value"] for option in options]
-    shown = {**request, "n_layers": run.n_layers, "n_heads": run.n_heads, "n_tokens": len(run.tokens)}
+    shown = {
+        **request,
+        "request": request,
+        "n_layers": run.n_layers,
+        "n_heads": run.n_heads,
+        "n_tokens": len(run.tokens),
+    }
     summary = [
         html.Strong(printable(request["model"])),
         html.Span(f"{run.n_layers} layers × {run.n_heads} heads"),

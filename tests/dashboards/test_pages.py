@@ -11,7 +11,8 @@ from plotly.utils import PlotlyJSONEncoder
 
 from attnlens.errors import HeadAddressError, ModelNotFoundError, TextError
 from dashboards import ids
-from dashboards.pages import addressing, drawing, evidence, pattern, rail, running, stage
+from dashboards.pages import addressing, drawing, evidence, frame, pattern, rail, running
+from dashboards.pages.listing import PAGES, find_page
 from dashboards.pages.pattern import Selection
 from dashboards.state import ViewState
 
@@ -34,7 +35,7 @@ def selection(shown, **changes) -> Selection:
 def test_a_run_sets_the_stage(desk, shown):
     run, stage, summary, options, head, _note, hidden = running.show_run(desk, shown, "", HEAD)
 
-    assert run == shown | {"n_tokens": len(desk.run(shown).tokens)}
+    assert run == shown | {"request": shown, "n_tokens": len(desk.run(shown).tokens)}
     assert stage == "stage"
     assert hidden is True
     assert "3 layers × 4 heads" in texts_in(summary)
@@ -264,7 +265,7 @@ def test_results_given_at_start_are_on_the_heads_of_a_plain_visit(make_desk, ran
     plain = addressing.completed(desk, ViewState())
     linked = addressing.completed(desk, ViewState(model=random_lens.anatomy.model))
 
-    assert (plain.results, plain.metric) == ("found", stage.LABELS)
+    assert (plain.results, plain.metric) == ("found", drawing.LABELS)
     assert (linked.results, linked.metric) == ("", ViewState.metric)
 
 
@@ -272,15 +273,44 @@ def test_results_of_another_model_stay_off_the_heads(make_desk, results_folder):
     assert addressing.completed(make_desk(results=(results_folder,)), ViewState()).results == ""
 
 
-def test_what_a_link_restores_gives_the_same_link(desk):
+def test_a_link_sets_the_frame_and_the_controls_of_its_page(desk):
     view = ViewState(
         model="attnlens/random", text="the dogs bark", head="L1H1", metric="max", words=True, hide_special=True,
         threshold=0.25, query=2, tab="matrix", results="found",
     )  # fmt: skip
 
-    request, _, _, _, *controls = addressing.restored(desk, view, None)
+    request, *shared = addressing.restored(desk, view, None)
+    _, layout = frame.open_page(desk, "", view.query_string())[0]
 
-    assert addressing.address_of(request, *controls) == view.query_string()
+    assert request == {"model": view.model, "text": view.text}
+    assert shared == [view.model, "", view.text, view.head, view.results]
+    for id, property, value in [
+        (ids.METRIC, "value", "max"),
+        (ids.WORDS, "value", "words"),
+        (ids.HIDE_SPECIAL, "checked", True),
+        (ids.THRESHOLD, "value", 0.25),
+        (ids.QUERY, "data", {"position": 2, "of": [True, True]}),
+        (ids.TAB, "value", "matrix"),
+    ]:
+        assert getattr(layout[id], property) == value, id
+
+
+def test_every_control_of_a_page_is_on_it_with_the_value_of_the_view(desk):
+    view = ViewState(model="attnlens/random", text="the dogs bark", head="L1H1")
+
+    for page in PAGES:
+        layout = page.layout(desk, view)
+        for control in page.controls:
+            assert getattr(layout[control.id], control.prop, None) == control.value(view), (page.path, control.id)
+            assert control.field in ViewState.defaults()
+
+
+def test_a_path_that_is_no_page_says_so(desk):
+    page, named = frame.open_page(desk, "nowhere", "")
+
+    assert find_page("/nowhere", ViewState()) is None
+    assert "no such page" in texts_in(page)
+    assert named["path"] is None
 
 
 def test_going_back_to_the_same_text_does_not_run_it_again(desk):

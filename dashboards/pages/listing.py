@@ -1,0 +1,19 @@
+"""The pages of the dashboard, in the order of the navigation."""
+
+from __future__ import annotations
+
+from dashboards.pages import explore
+from dashboards.pages.page import Page
+from dashboards.state import ViewState
+
+__all__ = ["PAGES", "find_page"]
+
+PAGES: tuple[Page, ...] = (explore.PAGE,)
+
+
+def find_page(path: str, view: ViewState) -> tuple[Page, ViewState] | None:
+    """The page at a path below the dashboard's own, and the view of it; None where there is no such page."""
+    for page in PAGES:
+        if (found := page.match(path, view)) is not None:
+            return page, found
+    return None
