@@ -86,6 +86,13 @@ class RunComparison:
         one, two = self.maps(head, other)
         return two - one
 
+    def between(self, head: object, other: object = None) -> float:
+        """Mean divergence of a head's rows in the two runs, or from those of `other` in the second, in nats, 0 to ln 2.
+
+        NaN where both have nothing but special tokens in common.
+        """
+        return float(over_queries(js_divergence(*self.maps(head, other)), self.keep))
+
     def divergence(self) -> Float64[Tensor, "layer head"]:
         """How far each head's rows are from those of the same head in the other run, in nats, 0 to ln 2.
 

@@ -62,3 +62,10 @@ CLASSIC = "classic"
 STRONGEST = "strongest"
 EVIDENCE = "evidence"
 MODEL_CARD = "model-card"
+
+# Compare
+AGAINST_MODEL = "against-model"
+AGAINST_TEXT = "against-text"
+APART = "apart"
+APART_MAP = "apart-map"
+PAIR = "pair"

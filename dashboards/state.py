@@ -27,6 +27,8 @@ class ViewState:
         query: the token (or word) whose links alone are drawn, by position; None draws all.
         tab: the way the head is shown, one of `TABS`.
         results: name of the probe result in use; empty for none.
+        against_model: the model of the run that this one is compared with; empty for the same.
+        against_text: its text; empty for the same.
     """
 
     model: str = ""
@@ -39,6 +41,8 @@ class ViewState:
     query: int | None = None
     tab: str = "links"
     results: str = ""
+    against_model: str = ""
+    against_text: str = ""
 
     @classmethod
     def defaults(cls) -> dict[str, str]:
@@ -67,6 +71,8 @@ class ViewState:
             words=given.get("words") == "1",
             hide_special=given.get("hide_special") == "1",
             results=given.get("results", ""),
+            against_model=given.get("against_model", ""),
+            against_text=given.get("against_text", ""),
         )
         return replace(
             state,

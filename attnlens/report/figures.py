@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from attnlens.report.comparison_figure import difference_heatmap, side_heatmap
 from attnlens.report.forest_figure import forest
 from attnlens.report.head_figure import head_map
 from attnlens.report.layer_figure import layer_lines
 from attnlens.report.link_figure import links_note, token_links
 from attnlens.report.pattern_figure import pattern_heatmap
 
-__all__ = ["CONFIG", "forest", "head_map", "layer_lines", "links_note", "pattern_heatmap", "token_links"]
+__all__ = [
+    "CONFIG",
+    "difference_heatmap",
+    "forest",
+    "head_map",
+    "layer_lines",
+    "links_note",
+    "pattern_heatmap",
+    "side_heatmap",
+    "token_links",
+]
 
 # For dcc.Graph(config=...) and to_html(config=...). Plotly 7 shows a button that uploads the chart unless told not to.
 CONFIG: Mapping[str, Any] = {

@@ -25,6 +25,7 @@ __all__ = [
     "category_of",
     "colorscale",
     "css",
+    "diverging",
     "ink_on",
     "theme_of",
 ]
@@ -189,6 +190,11 @@ def colorscale(theme: Theme) -> list[list[float | str]]:
     """The sequential scale as plotly's `[[0.0, colour], ..., [1.0, colour]]`."""
     last = len(theme.sequential) - 1
     return [[step / last, colour] for step, colour in enumerate(theme.sequential)]
+
+
+def diverging(theme: Theme) -> list[list[float | str]]:
+    """A scale for differences, -1 to 1: blue, the surface at 0, orange; told apart by colour-blind eyes too."""
+    return [[0.0, theme.sequential[6]], [0.5, theme.surface], [1.0, theme.accent]]
 
 
 def ink_on(colour: str) -> str:

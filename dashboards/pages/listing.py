@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dashboards.pages import explore
+from dashboards.pages import compare, explore
 from dashboards.pages.page import Page
 from dashboards.state import ViewState
 
 __all__ = ["PAGES", "find_page"]
 
-PAGES: tuple[Page, ...] = (explore.PAGE,)
+PAGES: tuple[Page, ...] = (explore.PAGE, compare.PAGE)
 
 
 def find_page(path: str, view: ViewState) -> tuple[Page, ViewState] | None:

@@ -1,0 +1,49 @@
+"""The Compare page's functions, on real runs of a random model."""
+
+from __future__ import annotations
+
+import pytest
+
+from attnlens.errors import ModelNotFoundError, UsageError
+from dashboards.pages import compare
+
+OTHER = "the keys to the cabinets are on the chair"
+
+
+def figures_in(component) -> list:
+    found = [component.figure] if getattr(component, "figure", None) is not None else []
+    children = component if isinstance(component, list | tuple) else getattr(component, "children", None)
+    for child in children if isinstance(children, list | tuple) else [children]:
+        if child is not None and not isinstance(child, str | int | float):
+            found += figures_in(child)
+    return found
+
+
+def test_what_the_fields_leave_out_is_as_in_the_first_run(shown):
+    against = compare.with_what(compare.SAME_MODEL, f" {OTHER} ")
+
+    assert compare.compared(shown, against) == {"model": shown["model"], "text": OTHER}
+    assert compare.compared(shown, compare.with_what("m", None)) == {"model": "m", "text": shown["text"]}
+
+
+def test_the_same_run_twice_is_refused(desk, shown):
+    with pytest.raises(UsageError, match="both sides are the same"):
+        compare.beside(desk, shown, compare.with_what(None, shown["text"]))
+
+
+def test_an_address_does_not_open_an_unlisted_model(desk, shown):
+    with pytest.raises(ModelNotFoundError, match="org/unknown"):
+        compare.beside(desk, shown, compare.with_what("org/unknown", ""))
+
+
+def test_the_map_and_the_pair_are_drawn_for_another_text(desk, shown, random_lens):
+    comparison = compare.beside(desk, shown, compare.with_what(None, OTHER))
+
+    apart = figures_in(compare.draw_heads(comparison, "L1H2", "light"))
+    first, second, difference = figures_in(compare.draw_pair(comparison, "L1H2", "light"))
+
+    assert apart[0].data[0].z == pytest.approx(comparison.divergence().numpy())
+    one, two = (weights.numpy() for weights in comparison.maps("L1H2"))
+    assert first.data[0].z == pytest.approx(one, abs=1e-6)
+    assert second.data[0].z == pytest.approx(two, abs=1e-6)
+    assert difference.data[0].z == pytest.approx(two - one, abs=1e-6)
