@@ -12,6 +12,7 @@ __all__ = [
     "ActivationNameError",
     "AttnlensError",
     "BundleError",
+    "BusyError",
     "CaptureError",
     "CorpusError",
     "EngineError",
@@ -84,6 +85,10 @@ class ActivationNameError(CaptureError, KeyError):
 
 class BundleError(AttnlensError):
     """A file that is not a readable `.attn` run."""
+
+
+class BusyError(AttnlensError):
+    """The server has more runs to make than it takes at a time; nothing is lost, ask again."""
 
 
 class CorpusError(AttnlensError):

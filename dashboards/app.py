@@ -86,6 +86,7 @@ def warm_up(app: Dash) -> threading.Thread:
     def first_run() -> None:
         try:
             desk.runs.open(RunRequest(view.model, view.text))
+            desk.runs.lens(view.model)  # a run that was read from disk opened no model, and the next text needs it
         except AttnlensError:
             log.debug("the first run failed; the page will say so", exc_info=True)
 

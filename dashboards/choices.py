@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from attnlens.errors import ModelNotFoundError
 from dashboards.config import DashboardConfig
 from dashboards.security import is_loopback
-
-if TYPE_CHECKING:
-    from attnlens.models.lens import Lens
 
 __all__ = ["Choice", "ModelChoices"]
 
@@ -76,15 +71,6 @@ class ModelChoices:
             raise ModelNotFoundError(
                 f"{name[:200]!r} is neither a folder nor a hub id such as org/model; check its spelling."
             )
-
-    def loading(self, load: Callable[[str], Lens]) -> Callable[[str], Lens]:
-        """`load`, asked only for models that may be opened."""
-
-        def checked(name: str) -> Lens:
-            self.check(name)
-            return load(name)
-
-        return checked
 
     def _check_folder(self, name: str) -> None:
         folder = Path(name).expanduser().resolve()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attnlens.errors import AttnlensError, ModelNotFoundError
 from dashboards.desk import Desk
+from dashboards.request import RunRequest
 from dashboards.security import content_hash
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def classic_view_of(desk: Desk, given: dict[str, str]) -> str:
     """
     from attnlens.report.classic import classic_page
 
-    model = given.get("model", "")
-    if not desk.choices.is_listed(model) and model not in desk.runs.models:
-        raise ModelNotFoundError(f"{model[:200]!r} is not open here; press Run to open it.")
-    run = desk.run({"model": model, "text": given.get("text", "")})
+    request = RunRequest.from_json(given)
+    if not desk.may_open(request):
+        raise ModelNotFoundError(f"{request.model[:200]!r} is not open here; press Run to open it.")
+    run = desk.runs.open(request)
     return classic_page(run, "head", head=given.get("head") or None, theme=given.get("theme", "light"))
 
 

@@ -12,6 +12,7 @@ from attnlens.zoo.registry import find_embedded
 from dashboards.config import DEFAULT_MODEL, DashboardConfig
 from dashboards.security import is_loopback, token_for
 from dashboards.server import bind, serve_app
+from dashboards.store import default_folder
 
 if TYPE_CHECKING:
     from dash import Dash
@@ -55,6 +56,18 @@ def serve(
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", min=1, metavar="N", help="Longest text that the page runs.")
     ] = DashboardConfig.max_tokens,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            envvar="ATTNLENS_CACHE",
+            metavar="DIR",
+            help="Keep runs and uploads here for all servers of yours (default: the user's cache folder).",
+        ),
+    ] = None,
+    cache_size: Annotated[
+        str, typer.Option("--cache-size", metavar="SIZE", help="Bound on that folder (512M, 2G).")
+    ] = "2G",
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = False,
 ) -> int:
     """Serve the dashboard until Ctrl+C: type a sentence, see every head, click one."""
@@ -64,6 +77,8 @@ def serve(
     if model is not None:
         find_embedded(model)  # an embedded name is checked at no cost; any other when the model is opened
     with bind(host, port) as bound:
+        from attnlens.models.memory import parse_bytes  # loads torch: only once the port is ours
+
         config = DashboardConfig(
             model=DEFAULT_MODEL if model is None else model,
             text=text,
@@ -74,6 +89,8 @@ def serve(
             token=token,
             port=bound.getsockname()[1],
             max_tokens=max_tokens,
+            cache=cache or default_folder(),
+            max_cache_bytes=parse_bytes(cache_size),
         )
         app = _app(config, opened=model is not None)
         address = _address(config)
@@ -82,7 +99,7 @@ def serve(
             import webbrowser
 
             webbrowser.open(address)
-        serve_app(app, bound, config.max_upload_bytes)
+        serve_app(app, bound, config.max_upload_bytes + 2**20)
     return INTERRUPTED
 
 

@@ -26,8 +26,12 @@ class DashboardConfig:
         max_characters: longest text that is looked at.
         max_tokens: longest text, in tokens of the model, that is run.
         max_runs_bytes: memory that captured runs may take before the oldest are dropped.
-        max_lenses: models kept in memory at a time.
-        max_upload_bytes: largest request body, uploads included.
+        max_models_bytes: memory that weights may take before the models used least recently are dropped.
+        max_body_bytes: largest request body, other than an uploaded file.
+        max_upload_bytes: largest file that the page takes.
+        cache: folder in which runs and uploads are kept for all processes of a server; None keeps them in memory.
+        max_cache_bytes: bound on that folder; what was not used for longest goes first.
+        max_waiting: requests that wait for a run at a time; keep it below the threads of a process.
     """
 
     model: str = DEFAULT_MODEL
@@ -41,5 +45,9 @@ class DashboardConfig:
     max_characters: int = 20_000
     max_tokens: int = 512
     max_runs_bytes: int = 256 * 2**20
-    max_lenses: int = 3
-    max_upload_bytes: int = 64 * 2**20
+    max_models_bytes: int = 4 * 2**30
+    max_body_bytes: int = 64 * 2**20
+    max_upload_bytes: int = 256 * 2**20
+    cache: Path | None = None
+    max_cache_bytes: int = 2 * 2**30
+    max_waiting: int = 8

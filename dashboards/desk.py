@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from attnlens.errors import ResultsError
 from dashboards.choices import Choice, ModelChoices
 from dashboards.config import DashboardConfig
+from dashboards.folders import check_room, stamp_of
 from dashboards.runs import RunRequest, RunStore
 from dashboards.shelf import Shelf
+from dashboards.store import FileStore
+from dashboards.work import WorkQueue
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
@@ -33,22 +36,36 @@ class Desk:
     def of(cls, config: DashboardConfig) -> Desk:
         """The desk that a configuration describes; loads no model yet."""
         choices = ModelChoices(config, _listed())
+        files = None if config.cache is None else FileStore(config.cache, config.max_cache_bytes)
+        work = WorkQueue(max_waiting=config.max_waiting)
         runs = RunStore(
-            choices.loading(_load),
-            max_lenses=config.max_lenses,
+            _load,
+            allow=choices.check,
+            stamp=stamp_of,
+            files=files,
+            work=work,
+            max_models_bytes=config.max_models_bytes,
             max_bytes=config.max_runs_bytes,
             max_characters=config.max_characters,
             max_tokens=config.max_tokens,
         )
-        return cls(config, choices, runs, Shelf(config.results))
+        return cls(config, choices, runs, Shelf(config.results, files))
 
-    def run(self, request: Mapping[str, Any]) -> Capture:
+    def run(self, request: Mapping[str, Any], *, points: bool = False) -> Capture:
         """The run that a page's store names.
+
+        Args:
+            request: the store.
+            points: the run with the residual stream and the logits.
 
         Raises:
             AttnlensError: it cannot be run.
         """
-        return self.runs.open(RunRequest(str(request["model"]), str(request["text"])))
+        return self.runs.open(RunRequest.from_json(request), points=points)
+
+    def may_open(self, request: RunRequest) -> bool:
+        """Whether an address alone may show this: it loads and fetches nothing that nobody pressed Run for."""
+        return self.choices.is_listed(request.model) or request.model in self.runs.models or self.runs.holds(request)
 
     def results_for(self, run: Capture, name: str | None) -> tuple[HeadResults | None, str]:
         """The results of this name and "", or None and why they cannot be put on this run's heads.
@@ -76,4 +93,5 @@ def _load(name: str) -> Lens:
     """Open a model with no code and no pickle of its own."""
     from attnlens.models.lens import load
 
+    check_room(name)
     return load(name, allow_pickle=False, trust_remote_code=False)

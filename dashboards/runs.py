@@ -1,16 +1,22 @@
-"""Loaded models and captured runs, kept in memory as long as they fit; nothing here belongs to one visitor."""
+"""Loaded models and captured runs, in memory and on disk as long as they fit; nothing here belongs to one visitor."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnlens.errors import TextError
+from attnlens.errors import BundleError
+from dashboards.making import check_text, make_run
+from dashboards.request import RunRequest
+from dashboards.store import FileStore
+from dashboards.work import WorkQueue
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
@@ -18,32 +24,28 @@ if TYPE_CHECKING:
 
 __all__ = ["RunRequest", "RunStore"]
 
+log = logging.getLogger(__name__)
+
 _N_LOCKS = 16
 
-
-@dataclass(frozen=True)
-class RunRequest:
-    """Everything a run depends on; two equal requests are the same run."""
-
-    model: str
-    text: str
-
-    @property
-    def key(self) -> str:
-        """Content key, 64 hexadecimal digits."""
-        return hashlib.sha256(json.dumps([self.model, self.text]).encode()).hexdigest()
+Name = tuple[str, bool, str]  # request, with or without points, the model's files
 
 
 class RunStore:
     """Opens runs by what they are made of; the least recently used models and runs are dropped first.
 
-    A page keeps a request, never a run, so a dropped run is simply made again. Safe to use from several threads:
-    a model is loaded once, and one text at a time is captured on it.
+    A page keeps a request, never a run, so a dropped run is read again from disk, or made again. Safe to use from
+    several threads: a model is loaded once, one text at a time is captured on it, and the threads that ask do not
+    compute but wait.
 
     Args:
-        load: name -> lens, raising an `AttnlensError` for what may not or cannot be opened.
-        max_lenses: models kept.
-        max_bytes: bound on the bytes of all kept runs; a single larger run is kept alone.
+        load: name -> lens, raising an `AttnlensError` for what cannot be opened.
+        allow: returns if a model of this name may be opened, and raises an `AttnlensError` if not.
+        stamp: name -> a string that changes when the model does.
+        files: where runs are kept beyond this process; None keeps them in memory alone.
+        work: what makes the runs.
+        max_models_bytes: bound on the weights of all kept models; a single larger model is kept alone.
+        max_bytes: bound on the bytes of all runs kept in memory; a single larger run is kept alone.
         max_characters: longest text looked at.
         max_tokens: longest text run.
     """
@@ -52,101 +54,203 @@ class RunStore:
         self,
         load: Callable[[str], Lens],
         *,
-        max_lenses: int = 3,
+        allow: Callable[[str], None] = lambda name: None,
+        stamp: Callable[[str], str] = lambda name: "",
+        files: FileStore | None = None,
+        work: WorkQueue | None = None,
+        max_models_bytes: int = 4 * 2**30,
         max_bytes: int = 256 * 2**20,
         max_characters: int = 20_000,
         max_tokens: int = 512,
     ) -> None:
-        self._load = load
-        self._max_lenses, self._max_bytes = max_lenses, max_bytes
+        self._load, self._allow, self._stamp = load, allow, stamp
+        self._files, self._work = files, work or WorkQueue()
+        self._max_models_bytes, self._max_bytes = max_models_bytes, max_bytes
         self._max_characters, self._max_tokens = max_characters, max_tokens
-        self._lenses: OrderedDict[str, Lens] = OrderedDict()
-        self._runs: OrderedDict[str, Capture] = OrderedDict()
+        self._lenses: OrderedDict[str, tuple[str, Lens]] = OrderedDict()
+        self._own: dict[str, Lens] = {}
+        self._runs: OrderedDict[Name, Capture] = OrderedDict()
         self._model_locks = tuple(threading.RLock() for _ in range(_N_LOCKS))  # by hash: names come from visitors
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the kept runs take."""
+        """Bytes that the runs kept in memory take."""
         with self._lock:
             return sum(run.nbytes for run in self._runs.values())
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Content keys of the kept runs, the least recently used first."""
+        """Content keys of the requests whose runs are kept in memory, the least recently used first."""
         with self._lock:
-            return tuple(self._runs)
+            return tuple(dict.fromkeys(key for key, _, _ in self._runs))
 
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the loaded models, the least recently used first."""
         with self._lock:
-            return tuple(self._lenses)
+            return (*self._own, *self._lenses)
+
+    def adopt(self, name: str, lens: Lens) -> None:
+        """Serve a model that the caller opened, under this name, for as long as the store lives."""
+        with self._lock:
+            self._own[name] = lens
+
+    def opened(self, model: str) -> Lens | None:
+        """The model if it is loaded now."""
+        with self._lock:
+            if model in self._own:
+                return self._own[model]
+            return self._lenses[model][1] if model in self._lenses else None
 
     def lens(self, model: str) -> Lens:
-        """The loaded model, loaded now if it is not.
+        """The loaded model, loaded now if it is not, or if its files changed.
 
         Raises:
-            AttnlensError: whatever `load` raises; a model that fails is not kept and may be tried again.
+            AttnlensError: it may not or cannot be opened; a model that fails is not kept and may be tried again.
         """
-        with self._lock_of(model):
-            with self._lock:
-                if (lens := self._lenses.get(model)) is not None:
-                    self._lenses.move_to_end(model)
-                    return lens
-            lens = self._load(model)
-            with self._lock:
-                self._lenses[model] = lens
-                while len(self._lenses) > self._max_lenses:
-                    self._lenses.popitem(last=False)
+        stamp = self._stamp_of(model)
+        if (lens := self._kept_lens(model, stamp)) is not None:
             return lens
+        self._allow(model)
+        return self._work.run((model, stamp), lambda: self._loaded(model, stamp))
 
-    def open(self, request: RunRequest) -> Capture:
-        """The run of a request, captured now if it is not kept.
+    def holds(self, request: RunRequest) -> bool:
+        """Whether the request's run is there, so that showing it opens no model."""
+        name = self._name(request, points=False)
+        with self._lock:
+            if name in self._runs:
+                return True
+        return self._files is not None and self._files.find(_file(request, name)) is not None
+
+    def open(self, request: RunRequest, *, points: bool = False) -> Capture:
+        """The run of a request: kept, or read from disk, or captured now.
+
+        Args:
+            request: what to run; or which uploaded run to show.
+            points: a run that holds the residual stream and the logits as well.
 
         Raises:
-            TextError: the text is empty, or longer than this server or the model takes.
+            TextError: a text is empty, or longer than this server or the model takes.
+            BundleError: an uploaded run that is not (or no longer) here.
+            BusyError: too many runs are being made.
             AttnlensError: the model cannot be opened.
         """
-        if (run := self._kept(request.key)) is not None:
+        name = self._name(request, points)
+        if (run := self._kept(name)) is not None:
             return run
-        self._check(request.text)
+        if request.run:
+            return self._keep(name, self._uploaded(request))
+        check_text(request, self._max_characters)
+        if request.model not in self._own:
+            self._allow(request.model)
+        if (run := self._read(_file(request, name))) is not None:
+            return self._keep(name, run)
+        return self._work.run(name, lambda: self._made(request, name))
+
+    def take(self, path: Path, key: str) -> RunRequest:
+        """Keep an uploaded run for all who have its key, and return the request that shows it.
+
+        Args:
+            path: the file.
+            key: SHA-256 of its content.
+
+        Raises:
+            BundleError: it is no run, of a later version, or damaged.
+        """
+        from attnlens.capture.bundle import open_run
+
+        run = open_run(path, verify=True)
+        request = RunRequest(run.anatomy.model, run.text, run=key)
+        if self._files is not None:
+            self._files.keep(f"{key}.attn", lambda part: shutil.copyfile(path, part))
+        self._keep(self._name(request, points=False), run)
+        return request
+
+    def _uploaded(self, request: RunRequest) -> Capture:
+        run = self._read(_file(request, ("", False, "")))
+        if run is None:
+            raise BundleError(
+                f"the uploaded run {request.run[:12]} is not (or no longer) here; drop its .attn file here again."
+            )
+        return run
+
+    def _made(self, request: RunRequest, name: Name) -> Capture:
         with self._lock_of(request.model):
-            if (run := self._kept(request.key)) is not None:
+            if (run := self._kept(name)) is not None:
                 return run
             lens = self.lens(request.model)
-            self._check_length(lens, request.text)
-            run = lens.capture(request.text, points=())
-            self._keep(request.key, run)
+            run = make_run(lens, request, max_tokens=self._max_tokens, points=name[1])
+            if self._files is not None and request.model not in self._own:
+                self._files.keep(_file(request, name), run.save)
+            return self._keep(name, run)
+
+    def _read(self, file: str) -> Capture | None:
+        """The run of a file, None if it is not there; a damaged file is removed, so that the run is made again."""
+        from attnlens.capture.bundle import open_run
+
+        path = None if self._files is None else self._files.find(file)
+        if self._files is None or path is None:
+            return None
+        try:
+            return open_run(path, verify=True)
+        except BundleError as error:
+            log.warning("a kept run is dropped: %s", error)
+            self._files.drop(file)
+            return None
+
+    def _loaded(self, model: str, stamp: str) -> Lens:
+        with self._lock_of(model):
+            if (lens := self._kept_lens(model, stamp)) is not None:
+                return lens
+            lens = self._load(model)
+            with self._lock:
+                self._lenses[model] = stamp, lens
+                self._lenses.move_to_end(model)
+                total = sum(_weights(kept) for _, kept in self._lenses.values())
+                while total > self._max_models_bytes and len(self._lenses) > 1:
+                    total -= _weights(self._lenses.popitem(last=False)[1][1])
+            return lens
+
+    def _kept_lens(self, model: str, stamp: str) -> Lens | None:
+        with self._lock:
+            if model in self._own:
+                return self._own[model]
+            if (found := self._lenses.get(model)) is None or found[0] != stamp:
+                return None
+            self._lenses.move_to_end(model)
+            return found[1]
+
+    def _kept(self, name: Name) -> Capture | None:
+        with self._lock:
+            if (run := self._runs.get(name)) is not None:
+                self._runs.move_to_end(name)
             return run
 
-    def _kept(self, key: str) -> Capture | None:
+    def _keep(self, name: Name, run: Capture) -> Capture:
         with self._lock:
-            if (run := self._runs.get(key)) is not None:
-                self._runs.move_to_end(key)
-            return run
-
-    def _keep(self, key: str, run: Capture) -> None:
-        with self._lock:
-            self._runs[key] = run
+            self._runs[name] = run
+            self._runs.move_to_end(name)
             total = sum(kept.nbytes for kept in self._runs.values())
             while total > self._max_bytes and len(self._runs) > 1:
                 total -= self._runs.popitem(last=False)[1].nbytes
+        return run
 
-    def _check(self, text: str) -> None:
-        if not text.strip():
-            raise TextError("the text is empty; type a sentence.")
-        if len(text) > self._max_characters:
-            raise TextError(
-                f"the text has {len(text):,} characters, this page takes {self._max_characters:,}; shorten it."
-            )
+    def _name(self, request: RunRequest, points: bool) -> Name:
+        return request.key, points and not request.run, "" if request.run else self._stamp_of(request.model)
 
-    def _check_length(self, lens: Lens, text: str) -> None:
-        if (n_tokens := lens.n_tokens(text)) > self._max_tokens:
-            raise TextError(
-                f"the text has {n_tokens:,} tokens, this page takes {self._max_tokens:,}; "
-                "shorten it, or start the server with a larger --max-tokens."
-            )
+    def _stamp_of(self, model: str) -> str:
+        return "" if model in self._own else self._stamp(model)
 
     def _lock_of(self, model: str) -> threading.RLock:
         return self._model_locks[hash(model) % _N_LOCKS]
+
+
+def _file(request: RunRequest, name: Name) -> str:
+    """Name of the file that holds a run: an uploaded one's content key, or what the run is made of."""
+    return f"{request.run or hashlib.sha256(json.dumps(name).encode()).hexdigest()}.attn"
+
+
+def _weights(lens: Lens) -> int:
+    """Bytes of a model's weights."""
+    return sum(tensor.nbytes for tensor in (*lens.model.parameters(), *lens.model.buffers()))

@@ -84,7 +84,7 @@ def page_policy(script_hashes: Sequence[str]) -> str:
 
 def guard(server: Flask, config: DashboardConfig, policy: str) -> None:
     """Refuse foreign host names, foreign origins and visitors without the token; put safe headers on every answer."""
-    server.config["MAX_CONTENT_LENGTH"] = config.max_upload_bytes
+    server.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     server.before_request(_host_check(config))
     if config.token is not None:
         server.before_request(_token_check(config.token, f"attnlens_{config.port}"))

@@ -14,6 +14,7 @@ from dashboards.desk import Desk
 from dashboards.pages.drawing import LABELS
 from dashboards.pages.listing import PAGES, find_page
 from dashboards.pages.page import Page
+from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
 __all__ = ["completed", "register", "restored"]
@@ -123,7 +124,7 @@ def restored(desk: Desk, view: ViewState, shown: dict[str, str] | None) -> tuple
     request: Any = {"model": view.model, "text": view.text}
     if not view.text.strip() or request == shown:
         request = no_update
-    elif not listed and view.model not in desk.runs.models:
+    elif not desk.may_open(RunRequest.from_json(request)):
         set_props(
             ids.NOTICE,
             {"children": f"The link asks for {printable(view.model)[:200]}; press Run to open it.", "hide": False},

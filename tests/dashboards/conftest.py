@@ -32,7 +32,7 @@ def make_desk(random_lens) -> Callable[..., Any]:
     def make(**settings: Any) -> Desk:
         config = DashboardConfig(**({"model": "attnlens/random"} | settings))
         choices = ModelChoices(config, (Choice("attnlens/random", "random weights", (SENTENCE, "the dogs bark")),))
-        runs = RunStore(choices.loading(lambda name: random_lens), max_tokens=config.max_tokens)
+        runs = RunStore(lambda name: random_lens, allow=choices.check, max_tokens=config.max_tokens)
         return Desk(config, choices, runs, Shelf(config.results))
 
     return make

@@ -9,6 +9,7 @@ import pytest
 from attnlens.errors import ModelNotFoundError
 from dashboards.choices import Choice, ModelChoices
 from dashboards.config import DashboardConfig
+from dashboards.runs import RunRequest, RunStore
 
 LISTED = (Choice("attnlens/tiny-bert", "small"),)
 
@@ -78,7 +79,9 @@ def test_other_names_are_refused_in_one_line(name):
 
 
 def test_a_refused_model_is_never_loaded():
-    load = choices().loading(lambda name: pytest.fail("loaded"))
+    store = RunStore(lambda name: pytest.fail("loaded"), allow=choices().check)
 
     with pytest.raises(ModelNotFoundError):
-        load("../../etc")
+        store.lens("../../etc")
+    with pytest.raises(ModelNotFoundError):
+        store.open(RunRequest("../../etc", "a"))

@@ -25,7 +25,8 @@ def fake_lens(nbytes: int = 10, n_tokens: int = 3, log: list[str] | None = None)
             log.append(text)
         return SimpleNamespace(text=text, nbytes=nbytes)
 
-    return SimpleNamespace(capture=capture, n_tokens=lambda text: n_tokens)
+    weights = SimpleNamespace(parameters=lambda: [SimpleNamespace(nbytes=100)], buffers=lambda: [])
+    return SimpleNamespace(capture=capture, n_tokens=lambda text: n_tokens, model=weights)
 
 
 def store_of(log=None, **options):
@@ -46,10 +47,12 @@ def test_the_same_request_is_the_same_run():
     assert log == ["a"]
 
 
-def test_a_key_depends_on_model_and_text_and_on_nothing_between_them():
-    keys = {request("b", "a").key, request("a", "b").key, request("", "ab").key, request("ab", "").key}
+def test_a_key_depends_on_every_part_and_on_nothing_between_them():
+    requests = [request("b", "a"), request("a", "b"), request("", "ab"), request("ab", "")]
+    parts = [{"kind": "pair"}, {"second": "x"}, {"new_tokens": 3}, {"run": "0" * 64}]
+    keys = {one.key for one in requests} | {RunRequest("a", "b", **part).key for part in parts}
 
-    assert len(keys) == 4
+    assert len(keys) == 8
     assert all(len(key) == 64 for key in keys)
 
 
@@ -80,7 +83,7 @@ def test_memory_stays_within_bound_or_holds_one_run(sizes):
 
 def test_models_are_dropped_least_recently_used_first():
     loaded: list[str] = []
-    store = RunStore(lambda name: loaded.append(name) or fake_lens(), max_lenses=2)
+    store = RunStore(lambda name: loaded.append(name) or fake_lens(), max_models_bytes=250)
 
     for name in ("a", "b", "a", "c", "a"):
         store.lens(name)

@@ -146,7 +146,7 @@ def test_every_answer_has_the_headers(local, path):
 
 
 def test_a_body_beyond_the_limit_is_refused():
-    client = create_app(DashboardConfig(max_upload_bytes=1000)).server.test_client()
+    client = create_app(DashboardConfig(max_body_bytes=1000)).server.test_client()
 
     answer = client.post("/_dash-update-component", data=b" " * 2000, content_type="application/json")
 
