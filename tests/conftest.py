@@ -28,8 +28,10 @@ hypothesis.settings.load_profile("attnlens")
 
 
 def pytest_configure() -> None:
+    import shape_checks
     import torch
 
+    shape_checks.install()
     torch.set_num_threads(1)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; processes of tests inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)

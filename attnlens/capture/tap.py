@@ -85,9 +85,22 @@ class _InterfaceCall(AttentionCall):
 
 
 def _eager_code(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor]] | None:
-    """The plain attention in the file of the module's class, or of the class that a user's own one is built on."""
+    """The plain attention in the file of the module's class, or of the class that a user's own one is built on.
+
+    GPT-2 with `reorder_and_upcast_attn` has another one, which it calls wherever its config says eager.
+    """
+    if getattr(module, "reorder_and_upcast_attn", False) and hasattr(module, "_upcast_and_reordered_attn"):
+        return _reordered
     homes = (sys.modules.get(kind.__module__) for kind in type(module).__mro__)
     return next((found for home in homes if (found := getattr(home, "eager_attention_forward", None))), None)
+
+
+def _reordered(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **_options: Any
+) -> tuple[Tensor, Tensor]:
+    """Scores scaled within their product and kept in float32; the module knows scaling and dropout itself."""
+    attended: tuple[Tensor, Tensor] = module._upcast_and_reordered_attn(query, key, value, mask)
+    return attended
 
 
 def _attend(

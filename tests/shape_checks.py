@@ -1,0 +1,85 @@
+"""Faster shape checks: jaxtyping's import hook decorates every function, this says with what.
+
+What is checked stays: beartype holds arguments and results to their annotations, and axes of one name within one call
+to one size. jaxtyping's own decorator binds the arguments of every call anew and checks them twice, also where no
+array is in the signature, which made the suite several times as slow as the code that it tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, get_args
+
+import jaxtyping
+from beartype import BeartypeConf, beartype
+
+__all__ = ["install"]
+
+_jaxtyped: Any = jaxtyping.jaxtyped
+_typed = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
+_one_call: Any = _jaxtyped("context")  # where axes of one name have one size
+
+
+def install() -> None:
+    """Put `checked` in the place of the decorator that the import hook writes; before what it checks is imported."""
+    jaxtyping.jaxtyped = checked
+
+
+def checked(given: Any = None, **options: Any) -> Any:
+    """As `jaxtyping.jaxtyped(typechecker=beartype.beartype)`, for what the import hook decorates."""
+    if given is None:
+        return partial(checked, **options)
+    if inspect.isclass(given):
+        if dataclasses.is_dataclass(given) and "__init__" in vars(given):
+            own: Any = given
+            own.__init__ = checked(own.__init__, **options)
+        return given
+    if not inspect.isfunction(given) or inspect.isgeneratorfunction(given):
+        return _jaxtyped(given, **options)
+    if hasattr(given, "__wrapped__"):  # an __init__ that was written by hand
+        return given
+    hints = _hints(given)
+    function = _with_hints(given, hints)
+    return _in_one_call(function) if any(map(_names_array, hints.values())) else function
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations as objects; Any for one that is known to type checkers only, or not yet."""
+    found = {}
+    for name, annotation in function.__annotations__.items():
+        try:
+            found[name] = eval(annotation, function.__globals__) if isinstance(annotation, str) else annotation
+        except Exception:
+            found[name] = Any
+    return found
+
+
+def _with_hints(function: Callable[..., Any], hints: dict[str, Any]) -> Any:
+    written = function.__annotations__
+    function.__annotations__ = hints
+    try:
+        typed: Any = _typed(function)
+    finally:
+        function.__annotations__ = written
+    typed.__annotations__ = written
+    return typed
+
+
+def _in_one_call(function: Any) -> Any:
+    @wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        __tracebackhide__ = True
+        with _one_call:
+            return function(*args, **options)
+
+    return call
+
+
+def _names_array(hint: Any) -> bool:
+    """True where a hint is an array's, or holds one."""
+    if inspect.isclass(hint) and issubclass(hint, jaxtyping.AbstractArray):
+        return True
+    return any(map(_names_array, get_args(hint)))
