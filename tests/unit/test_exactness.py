@@ -101,6 +101,17 @@ def test_exact_mode_is_the_eager_code_bit_by_bit(name: str, padding: Padding) ->
             assert torch.equal(stack_of(runs[row], letter), own)
 
 
+def test_exact_mode_keeps_scores_in_float32_where_the_model_does() -> None:
+    """GPT-2 that reorders and upcasts has eager code of its own; in bfloat16 it differs from the usual in each row."""
+    family = FAMILIES["gpt2-upcast"]
+    model, inputs = family.build().bfloat16(), family.inputs(batch=1)
+    expected = torch.cat(eager_attentions(model, inputs)[""])
+
+    run = next(attnlens.load(model=model, tokenizer=family.tokenizer()).captures(inputs=inputs, mode="exact"))
+
+    assert torch.equal(run.attention(), expected.to(run.attention().dtype))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_left_padding_needs_no_position_ids(name: str) -> None:
     """Learned positions count from the first real token: a padded row equals the same tokens alone."""

@@ -121,8 +121,8 @@ def test_an_overview_as_fine_as_the_map_is_the_map() -> None:
 
     found = run.overview(head="L2H5", rows=999, columns=999, pool="mean")
 
-    # A softmax over other tiles of the map may round its last bit otherwise: 2**-24 of 1 at most, twice.
-    torch.testing.assert_close(found.weights.nan_to_num(0), run.attention(head="L2H5"), atol=2.5e-7, rtol=0)
+    # Each row of cells is a matrix product of its own, which some processors round otherwise than the whole map's.
+    torch.testing.assert_close(found.weights.nan_to_num(0), run.attention(head="L2H5"), atol=1e-6, rtol=0)
     assert torch.equal(found.visible.bool(), run.visible(2))
 
 
