@@ -55,7 +55,8 @@ def test_a_difference_is_the_second_map_minus_the_first(texts):
     view = comparison_view.difference_view(texts, head, head)
 
     one, two = (run.attention(head="L2H1", words=True) for run in (texts.first, texts.second))
-    assert "keys" not in view.row_labels and "cabinet" in view.row_labels
+    assert "keys" not in view.row_labels
+    assert "cabinet" in view.row_labels
     row, column = view.row_labels.index("cabinet"), view.column_labels.index("The")
     labels = [[unit.label for unit in run.units] for run in (texts.first, texts.second)]
     places = [(names.index("cabinet"), names.index("The")) for names in labels]
@@ -113,7 +114,8 @@ def test_the_figures_hold_the_numbers_of_the_view(texts, theme):
     sides = [figures.side_heatmap(view, side, theme=theme) for side in (0, 1)]
     difference = figures.difference_heatmap(view, theme=theme)
 
-    assert np.allclose(sides[0].data[0].z, view.first) and np.allclose(sides[1].data[0].z, view.second)
+    assert np.allclose(sides[0].data[0].z, view.first)
+    assert np.allclose(sides[1].data[0].z, view.second)
     assert np.allclose(difference.data[0].z, view.second - view.first)
     assert difference.data[0].zmin == -difference.data[0].zmax
     assert difference.data[0].zmax == pytest.approx(float(torch.as_tensor(view.difference).abs().max()))
@@ -127,4 +129,5 @@ def test_hostile_words_are_escaped(gpt2):
     figure = figures.difference_heatmap(view)
 
     shown = " ".join(figure.layout.xaxis.labelalias.values())
-    assert "&lt;" in shown and "<" not in shown
+    assert "&lt;" in shown
+    assert "<" not in shown
