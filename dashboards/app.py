@@ -9,11 +9,12 @@ from dash import Dash
 
 from attnlens.errors import AttnlensError
 from attnlens.report import palette
-from dashboards import classic
+from dashboards import classic, export
 from dashboards.config import DashboardConfig
 from dashboards.desk import Desk
 from dashboards.pages import frame
 from dashboards.pages.addressing import completed
+from dashboards.pages.listing import find_page
 from dashboards.pages.running import report_error
 from dashboards.runs import RunRequest
 from dashboards.security import guard, page_policy
@@ -67,7 +68,8 @@ def create_app(config: DashboardConfig | None = None) -> Dash:
     app.layout = frame.layout(app, desk)
     frame.register(app, desk)
     classic.register(app.server, desk)
-    guard(app.server, config, page_policy(app.csp_hashes()))
+    export.register(app.server, desk)
+    guard(app.server, config, page_policy(app.csp_hashes()), lambda path: find_page(path, ViewState()) is not None)
     app.server.extensions["attnlens"] = desk
     return app
 

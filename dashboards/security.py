@@ -82,16 +82,25 @@ def page_policy(script_hashes: Sequence[str]) -> str:
     )
 
 
-def guard(server: Flask, config: DashboardConfig, policy: str) -> None:
-    """Refuse foreign host names, foreign origins and visitors without the token; put safe headers on every answer."""
+def guard(
+    server: Flask, config: DashboardConfig, policy: str, is_page: Callable[[str], bool] = lambda path: path == "/"
+) -> None:
+    """Refuse foreign host names, foreign origins and visitors without the token; put safe headers on every answer.
+
+    Args:
+        server: what is guarded.
+        config: host names and token.
+        policy: the Content-Security-Policy of the pages.
+        is_page: whether a path is that of a page, which other sites may link to.
+    """
     server.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
-    server.before_request(_host_check(config))
+    server.before_request(_host_check(config, is_page))
     if config.token is not None:
         server.before_request(_token_check(config.token, f"attnlens_{config.port}"))
     server.after_request(_headers(policy))
 
 
-def _host_check(config: DashboardConfig) -> Callable[[], tuple[str, int] | None]:
+def _host_check(config: DashboardConfig, is_page: Callable[[str], bool]) -> Callable[[], tuple[str, int] | None]:
     from flask import request
 
     def check() -> tuple[str, int] | None:
@@ -100,14 +109,14 @@ def _host_check(config: DashboardConfig) -> Callable[[], tuple[str, int] | None]
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.host:
             return "Another site may not use this server.\n", 403
-        if _sent_by_another_site():
+        if _sent_by_another_site(is_page):
             return "Another site may only link to the page itself.\n", 403
         return None
 
     return check
 
 
-def _sent_by_another_site() -> bool:
+def _sent_by_another_site(is_page: Callable[[str], bool]) -> bool:
     """Whether a browser says that another site or port made this request, and it is no link that a person followed.
 
     An image or a frame elsewhere sends no `Origin` with its GET; browsers name their kind in `Sec-Fetch-*`
@@ -118,7 +127,7 @@ def _sent_by_another_site() -> bool:
     if request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
         return False
     kind = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
-    return request.path != "/" or kind != ("navigate", "document")
+    return not is_page(request.path) or kind != ("navigate", "document")
 
 
 def _hostname(address: str) -> str:

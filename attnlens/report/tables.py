@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from dataclasses import dataclass
 
-__all__ = ["Cell", "Table", "chance", "count", "number", "share"]
+__all__ = ["Cell", "Table", "as_csv", "chance", "count", "number", "share"]
 
 Cell = str | int | float | bool | None
 
@@ -23,6 +25,25 @@ class Table:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+
+def as_csv(table: Table) -> str:
+    r"""The table as CSV (RFC 4180) with a head row; an empty field is "not measured".
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it, as spreadsheets mark text.
+
+    >>> as_csv(Table("", ("word", "weight"), (("=1+1", 0.5), ("a", None))))
+    'word,weight\\r\\n\'=1+1,0.5\\r\\na,\\r\\n'
+    """
+    written = io.StringIO()
+    writer = csv.writer(written)
+    writer.writerow([_cell_text(name) for name in table.columns])
+    writer.writerows([[_cell_text(value) for value in row] for row in table.rows])
+    return written.getvalue()
+
+
+def _cell_text(value: Cell) -> Cell:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -87,6 +87,35 @@
         ];
       },
 
+      linkExports(run, head, results, page, links, site) {
+        if (!run) return links.map(() => none());
+        const given = { ...run.request, head: head || "", results: results || "", ...(page ? page.given : {}) };
+        const query = "?" + new URLSearchParams(given).toString();
+        return links.map(({ index }) => site.prefix + "export/" + index + query);
+      },
+
+      /* Every drawn picture of the open page as a file: plotly writes its own, a canvas only pixels. */
+      savePictures(_clicks, head) {
+        const triggered = window.dash_clientside.callback_context.triggered_id;
+        const format = triggered && triggered.index;
+        const stage = document.getElementById("page");
+        if (!format || !stage) return none();
+        const seen = (part) => part.getClientRects().length > 0;
+        const name = (number) => `attnlens-${head || "view"}-${number}`;
+        let number = 0;
+        for (const plot of [...stage.querySelectorAll(".js-plotly-plot")].filter(seen)) {
+          const { width, height } = plot.getBoundingClientRect();
+          window.Plotly.downloadImage(plot, { format, width, height, scale: 3, filename: name((number += 1)) });
+        }
+        for (const canvas of [...stage.querySelectorAll("canvas")].filter((part) => seen(part) && !part.closest(".js-plotly-plot"))) {
+          const link = document.createElement("a");
+          link.href = canvas.toDataURL("image/png");
+          link.download = name((number += 1)) + ".png";
+          link.click();
+        }
+        return number;
+      },
+
       chooseHead(click) {
         const data = click && click.points && click.points[0] && click.points[0].customdata;
         const name = Array.isArray(data) ? data[0] : data;

@@ -15,6 +15,7 @@ from attnlens.heads import Head
 from attnlens.report import comparison_view, figures
 from dashboards import ids
 from dashboards.desk import Desk
+from dashboards.request import RunRequest
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.page import Control, Page
 from dashboards.pages.parts import GRAPH_CONFIG, aria, card, data_table, folded, note, room_for, with_loading
@@ -103,9 +104,9 @@ def beside(desk: Desk, run: Run, against: dict[str, str]) -> RunComparison:
         AttnlensError: a run cannot be made, or they have nothing in common.
     """
     second = compared(run, against)
-    if second == {"model": run["model"], "text": run["text"]}:
+    if RunRequest.from_json(second) == RunRequest.from_json(run):
         raise UsageError("both sides are the same text in the same model; change one of them.")
-    if not desk.choices.is_listed(second["model"]) and second["model"] not in desk.runs.models:
+    if not desk.may_open(RunRequest.from_json(second)):
         raise ModelNotFoundError(
             f"{second['model'][:200]!r} is not open here; open it once as the first model, then compare with it."
         )

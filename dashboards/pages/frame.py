@@ -9,7 +9,7 @@ from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
 
 from dashboards import ids
 from dashboards.desk import Desk
-from dashboards.pages import addressing, rail, running
+from dashboards.pages import addressing, exporting, rail, running
 from dashboards.pages.addressing import completed
 from dashboards.pages.listing import PAGES, find_page
 from dashboards.pages.parts import aria
@@ -73,6 +73,7 @@ def register(app: Dash, desk: Desk) -> None:
     )
     addressing.register(app, desk)
     running.register(app, desk)
+    exporting.register(app)
     for page in PAGES:
         page.register(app, desk)
 
@@ -153,7 +154,11 @@ def _stage_head() -> list[Any]:
         className="status",
         role="status",
     )
-    return [html.Div(id=ids.SUMMARY, className="summary", role="status"), working, _head_picker()]
+    return [
+        html.Div(id=ids.SUMMARY, className="summary", role="status"),
+        working,
+        html.Div([_head_picker(), exporting.layout()], className="stage-tools"),
+    ]
 
 
 def _head_picker() -> html.Div:

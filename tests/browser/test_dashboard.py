@@ -2,158 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
+from at_the_page import (
+    N_HEADS,
+    N_LAYERS,
+    SENTENCE,
+    cell_of,
+    expect,
+    given_in,
+    hover,
+    is_drawn,
+    shows_head,
+    waits_for_address,
+)
 
 pytestmark = pytest.mark.browser
 
-SENTENCE = "The keys to the cabinet are on the table"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-N_LAYERS, N_HEADS = 3, 4
-PATIENCE_MS = 60_000  # two busy cores
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A folder with a random BERT."""
-    from random_models import BUILDERS
-
-    folder = tmp_path_factory.mktemp("models") / "random-bert"
-    model, tokenizer = BUILDERS["bert"]()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def results(model, tmp_path_factory) -> Path:
-    """A `heads.json` for it: L1H2 is labelled."""
-    from sample_results import heads_document
-
-    import attnlens
-
-    file = tmp_path_factory.mktemp("results") / "heads.json"
-    file.write_text(json.dumps(heads_document(attnlens.load(str(model)).anatomy, "L1H2", "L2H0")))
-    return file
-
-
-@pytest.fixture(scope="module")
-def server(chromium, model) -> Iterator[str]:
-    """The address of a running `attnlens serve`."""
-    command = [sys.executable, "-m", "dashboards", SENTENCE, "-m", str(model), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    line = process.stdout.readline()
-    yield re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
-    process.terminate()
-    process.communicate(timeout=20)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium) -> Iterator[Any]:
-    """One Chromium for all tests."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install attnlens[dev]")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*arguments, "--no-first-run"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def context_with(browser) -> Iterator[Any]:
-    """`context_with(**options)`: a browser context, kept for the next test that asks for the same, with its cache."""
-    contexts: dict[str, Any] = {}
-
-    def find(**options: Any) -> Any:
-        key = repr(sorted(options.items()))
-        if key not in contexts:
-            contexts[key] = browser.new_context(**({"viewport": {"width": 1440, "height": 1000}} | options))
-        return contexts[key]
-
-    yield find
-    for context in contexts.values():
-        context.close()
-
-
-@pytest.fixture
-def visit(context_with, server):
-    """`visit("?head=L1H2", **options)` opens the page; in the end nothing has complained or asked elsewhere."""
-    pages, problems = [], []
-
-    def open_page(query: str = "", **options: Any) -> Any:
-        page = context_with(**options).new_page()
-        pages.append(page)
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("console", lambda message: message.type in ("error", "warning") and problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("dialog", lambda dialog: (problems.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: is_local(request.url, server) or problems.append(request.url))
-        page.on("response", lambda answer: answer.status < 400 or problems.append(f"{answer.status} {answer.url}"))
-        page.goto(server + query)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert problems == []
-
-
-def is_local(address: str, server: str) -> bool:
-    return address.startswith((server, "data:", "blob:", "about:"))
-
-
-def expect(locator: Any) -> Any:
-    from playwright.sync_api import expect
-
-    expect.set_options(timeout=PATIENCE_MS)
-    return expect(locator)
-
-
-def shows_head(page: Any, head: str) -> None:
-    expect(page.locator("#head-title")).to_have_text(head, timeout=PATIENCE_MS)
-
-
-def given_in(page: Any) -> dict[str, str]:
-    """The address of the page as a mapping."""
-    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
-
-
-def waits_for_address(page: Any, **expected: str) -> None:
-    from playwright.sync_api import expect
-
-    pattern = ".*".join(
-        re.escape(f"{name}={quote(value, safe='').replace('%20', '+')}") for name, value in expected.items()
-    )
-    expect(page).to_have_url(re.compile(pattern), timeout=PATIENCE_MS)
-
-
-def cell_of(page: Any, plot: str, row: int, column: int, n_rows: int, n_columns: int) -> tuple[float, float]:
-    """The middle of a cell of a drawn heatmap, in pixels of the window."""
-    area = page.locator(f"{plot} .nsewdrag")
-    area.scroll_into_view_if_needed()
-    box = area.bounding_box()
-    x = box["x"] + box["width"] * (column + 0.5) / n_columns
-    return x, box["y"] + box["height"] * (row + 0.5) / n_rows
-
-
-def hover(page: Any, plot: str, *cell: int) -> str:
-    page.mouse.move(*cell_of(page, plot, *cell))
-    label = page.locator(f"{plot} .hoverlayer .hovertext").first
-    label.wait_for(state="attached")
-    return label.text_content()
-
-
-def is_drawn(page: Any) -> None:
-    page.locator("#head-map .heatmaplayer image").first.wait_for(state="attached")
-    page.locator("#links .textpoint").first.wait_for(state="attached")
 
 
 def eager_attention(model: Path, text: str) -> Any:
