@@ -15,10 +15,10 @@ from attnlens.heads import Head
 from attnlens.report import comparison_view, figures
 from dashboards import ids
 from dashboards.desk import Desk
-from dashboards.request import RunRequest
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.page import Control, Page
 from dashboards.pages.parts import GRAPH_CONFIG, aria, card, data_table, folded, note, room_for, with_loading
+from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
 __all__ = ["PAGE", "beside", "compared", "draw_heads", "draw_pair", "layout", "register", "with_what"]
