@@ -73,3 +73,22 @@ AGAINST_TEXT = "against-text"
 APART = "apart"
 APART_MAP = "apart-map"
 PAIR = "pair"
+
+# Heads
+HEADS_SHOW = "heads-show"
+HEADS_FIND = "heads-find"
+HEADS_GRID = "heads-grid"
+HEADS_EXPORT = "heads-export"
+HEADS_MAP = "heads-map"
+HEADS_MAP_CAPTION = "heads-map-caption"
+HEADS_FACTS = "heads-facts"
+HEADS_WEAK = "heads-weak"
+HEADS_BODY = "heads-body"
+
+# The page of one head
+SENTENCES = "sentences"
+SIMILAR = "similar"
+HEAD_TOKENS = "head-tokens"
+HEAD_LINKS = "head-links"
+HEAD_LINKS_CAPTION = "head-links-caption"
+HEAD_FINDINGS = "head-findings"

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, fields, replace
 from urllib.parse import parse_qsl, urlencode
 
-__all__ = ["TABS", "ViewState"]
+__all__ = ["SHOWN", "TABS", "ViewState"]
 
 TABS = ("links", "matrix", "classic")
+SHOWN = ("all", "labelled", "nearly", "unclassified")
 _FLAGS = {"words", "hide_special"}
 
 
@@ -29,6 +30,8 @@ class ViewState:
         results: name of the probe result in use; empty for none.
         against_model: the model of the run that this one is compared with; empty for the same.
         against_text: its text; empty for the same.
+        show: which heads are listed, one of `SHOWN`.
+        find: what the list of heads is searched for.
     """
 
     model: str = ""
@@ -43,6 +46,8 @@ class ViewState:
     results: str = ""
     against_model: str = ""
     against_text: str = ""
+    show: str = "all"
+    find: str = ""
 
     @classmethod
     def defaults(cls) -> dict[str, str]:
@@ -73,12 +78,14 @@ class ViewState:
             results=given.get("results", ""),
             against_model=given.get("against_model", ""),
             against_text=given.get("against_text", ""),
+            find=given.get("find", ""),
         )
         return replace(
             state,
             threshold=_share(given.get("threshold", ""), cls.threshold),
             query=_position(given.get("query", "")),
             tab=given["tab"] if given.get("tab") in TABS else cls.tab,
+            show=given["show"] if given.get("show") in SHOWN else cls.show,
         )
 
 

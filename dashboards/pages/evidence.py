@@ -8,6 +8,7 @@ from dash import dcc, html
 
 from attnlens.capture.tokens import printable
 from attnlens.report import figures
+from attnlens.report.causal_words import causal_sentence
 from attnlens.report.scope import weights_name
 from attnlens.report.tables import number, share
 from dashboards.pages.parts import GRAPH_CONFIG, aria, folded, room_for
@@ -29,8 +30,11 @@ def badges(results: HeadResults | None, head: str) -> list[html.Span]:
     return [html.Span(printable(label.name), className=f"badge cat-{label.category}") for label in labels]
 
 
-def evidence(results: HeadResults | None, head: str, theme: str) -> list[Any]:
-    """Every label with its score, interval and baseline; what was nearly one; what the figures are measured on."""
+def evidence(results: HeadResults | None, head: str, theme: str, *, sentences: bool = True) -> list[Any]:
+    """Every label with its score, interval and baseline; what was nearly one; what the figures are measured on.
+
+    `sentences`: with some examples of each label; a page that shows them all leaves them out here.
+    """
     if results is None:
         return [
             html.P("No probe result is loaded, so nothing has been tested on this head.", className="empty-title"),
@@ -41,7 +45,7 @@ def evidence(results: HeadResults | None, head: str, theme: str) -> list[Any]:
     found = results.of(head)
     parts: list[Any] = []
     if found.labels:
-        parts.append(html.Ul([_label(label) for label in found.labels], className="labels"))
+        parts.append(html.Ul([_label(label, sentences) for label in found.labels], className="labels"))
     else:
         parts.append(
             html.P("Unclassified: no label passed its tests. That is a normal answer.", className="empty-title")
@@ -81,7 +85,7 @@ def model_card(anatomy: Anatomy) -> list[Any]:
     return [html.Div([html.Dl(pairs, className="facts"), html.Div(checks)], className="model-grid")]
 
 
-def _label(label: Label) -> html.Li:
+def _label(label: Label, sentences: bool) -> html.Li:
     head = html.Div(
         [html.Span(printable(label.name), className=f"badge cat-{label.category}"), html.Strong(_score(label))]
     )
@@ -91,7 +95,8 @@ def _label(label: Label) -> html.Li:
             head,
             html.P(printable(label.text)),
             html.P(_against(label), className="note"),
-            *(examples if label.examples else []),
+            *([html.P(printable(causal_sentence(label.causal)), className="note causal")] if label.causal else []),
+            *(examples if label.examples and sentences else []),
         ]
     )
 
@@ -115,6 +120,8 @@ def _against(label: Label) -> str:
         parts.append(f"q = {number(label.q, 4)}")
     if label.selectivity is not None:
         parts.append(f"selectivity {number(label.selectivity)}")
+    if label.confidence is not None:
+        parts.append(f"confidence {number(label.confidence)}" + (f" ({label.grade})" if label.grade else ""))
     return " · ".join(parts)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.state import TABS, ViewState
+from dashboards.state import SHOWN, TABS, ViewState
 
 STATES = st.builds(
     ViewState,
@@ -22,6 +22,8 @@ STATES = st.builds(
     query=st.none() | st.integers(0, 999_999),
     tab=st.sampled_from(TABS),
     results=st.text(max_size=20),
+    show=st.sampled_from(SHOWN),
+    find=st.text(max_size=20),
 )
 
 
