@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attnlens.errors import ResultsError
 from dashboards.choices import Choice, ModelChoices
 from dashboards.config import DashboardConfig
 from dashboards.folders import check_room, stamp_of
+from dashboards.memo import Memo
 from dashboards.runs import RunRequest, RunStore
 from dashboards.shelf import Shelf
 from dashboards.store import FileStore
@@ -31,6 +32,7 @@ class Desk:
     choices: ModelChoices
     runs: RunStore
     shelf: Shelf
+    memo: Memo = field(default_factory=Memo)
 
     @classmethod
     def of(cls, config: DashboardConfig) -> Desk:
@@ -62,6 +64,11 @@ class Desk:
             AttnlensError: it cannot be run.
         """
         return self.runs.open(RunRequest.from_json(request), points=points)
+
+    def stamp(self, request: Mapping[str, Any]) -> tuple[str, str]:
+        """What the run that a page's store names is made of: what is asked for, and the state of the model's files."""
+        asked = RunRequest.from_json(request)
+        return asked.key, "" if asked.run else stamp_of(asked.model)
 
     def may_open(self, request: RunRequest) -> bool:
         """Whether an address alone may show this: it loads and fetches nothing that nobody pressed Run for."""

@@ -92,3 +92,15 @@ HEAD_TOKENS = "head-tokens"
 HEAD_LINKS = "head-links"
 HEAD_LINKS_CAPTION = "head-links-caption"
 HEAD_FINDINGS = "head-findings"
+
+# Stream
+POSITION = "position"  # the token whose prediction is looked at; "" for the masked or the last one
+TARGET = "target"
+STREAM_MEASURE = "stream-measure"
+STREAM = "stream"
+STREAM_GRID = "stream-grid"
+LENS = "lens"
+LENS_GRID = "lens-grid"
+SHARES = "shares"
+METHOD = "method"
+FROM_TOKENS = "from-tokens"

@@ -34,15 +34,15 @@ def make_run(lens: Lens, request: RunRequest, *, max_tokens: int, points: bool =
         lens: its model.
         request: what is asked for, which passed `check_text`.
         max_tokens: longest text, in tokens, written ones included.
-        points: keep the residual stream and the logits as well.
+        points: keep the residual stream, what heads pass on, and the logits as well.
 
     Raises:
         TextError: too many tokens, or no chat template.
         AttnlensError: the model does not take this kind of text.
     """
-    from attnlens.models.planning import DEFAULT_POINTS
+    from attnlens.report.stream_view import points_given
 
-    kept: dict[str, Any] = {"points": DEFAULT_POINTS if points else (), "logits": points}
+    kept: dict[str, Any] = {"points": points_given(lens.anatomy) if points else (), "logits": points}
     text = chat_prompt(lens, request.text) if request.kind == CHAT else request.text
     if request.new_tokens:
         _check_length(lens, text, max_tokens, request.new_tokens)

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, fields, replace
 from urllib.parse import parse_qsl, urlencode
 
-__all__ = ["SHOWN", "TABS", "ViewState"]
+__all__ = ["METHODS", "SHOWN", "TABS", "ViewState"]
 
 TABS = ("links", "matrix", "classic")
 SHOWN = ("all", "labelled", "nearly", "unclassified")
+METHODS = ("gradients", "ablation", "shapley")
 _FLAGS = {"words", "hide_special"}
 
 
@@ -32,6 +33,10 @@ class ViewState:
         against_text: its text; empty for the same.
         show: which heads are listed, one of `SHOWN`.
         find: what the list of heads is searched for.
+        at: position of the token whose prediction is looked at; None takes the masked or the last one.
+        target: the predicted token that is explained, by its spelling; empty takes the model's first choice.
+        stream: name of the measure of the residual stream that is shown.
+        method: how logits are attributed to tokens, one of `METHODS`.
     """
 
     model: str = ""
@@ -48,6 +53,10 @@ class ViewState:
     against_text: str = ""
     show: str = "all"
     find: str = ""
+    at: int | None = None
+    target: str = ""
+    stream: str = "stream-norm"
+    method: str = "gradients"
 
     @classmethod
     def defaults(cls) -> dict[str, str]:
@@ -79,6 +88,8 @@ class ViewState:
             against_model=given.get("against_model", ""),
             against_text=given.get("against_text", ""),
             find=given.get("find", ""),
+            target=given.get("target", ""),
+            stream=given.get("stream", cls.stream),
         )
         return replace(
             state,
@@ -86,6 +97,8 @@ class ViewState:
             query=_position(given.get("query", "")),
             tab=given["tab"] if given.get("tab") in TABS else cls.tab,
             show=given["show"] if given.get("show") in SHOWN else cls.show,
+            at=_position(given.get("at", "")),
+            method=given["method"] if given.get("method") in METHODS else cls.method,
         )
 
 

@@ -21,8 +21,10 @@ __all__ = [
     "HeadAttribution",
     "LayerAttribution",
     "TokenAttribution",
+    "attribute_to_changed",
     "attribute_to_gates",
     "attribute_to_vectors",
+    "check_method",
     "check_steps",
     "integrated",
 ]
@@ -70,12 +72,14 @@ class TokenAttribution:
         values: `[token]`, in the unit of the score, signed; they sum to `total`. Exactly 0 for a token that is the same
             in the text and in the baseline.
         total: score of the text minus score of the baseline.
-        gap: `values.sum() - total`, the error of the integration (captum's convergence delta).
+        gap: `values.sum() - total`: the error of the integration for gradients (captum's convergence delta), rounding
+            for Shapley values, what tokens do only together for ablation.
         score: what was attributed, in words.
         tokens: labels of the tokens.
         baseline: what the tokens were compared with, in words.
         stack: letter of the stack that reads them ("" where there is one).
-        steps: points of the integral.
+        steps: points of the integral, or random orders; 0 for ablation.
+        method: one of `METHODS`.
     """
 
     values: Float[Tensor, " token"]
@@ -86,6 +90,7 @@ class TokenAttribution:
     baseline: str
     stack: str = ""
     steps: int = 0
+    method: str = METHODS[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +182,7 @@ def attribute_to_gates(
     """
     from captum.attr import FeatureAblation, IntegratedGradients, ShapleyValueSampling  # slow, and few runs need it
 
-    if method not in METHODS:
-        raise UsageError(f"method {method!r} does not exist; expected one of {', '.join(METHODS)}.")
+    check_method(method)
     check_steps(steps)
     on = torch.ones(1, n_layers, n_heads)
     off = torch.zeros_like(on)
@@ -244,6 +248,52 @@ def attribute_to_vectors(
     return values, total, used
 
 
+def attribute_to_changed(
+    score: Callable[[Float[Tensor, "batch token d_model"]], Float[Tensor, " batch"]],
+    vectors: Float[Tensor, "token d_model"],
+    baseline: Float[Tensor, "token d_model"],
+    method: str,
+    orders: int | None = None,
+    seed: int = 0,
+) -> tuple[Float[Tensor, " token"], float, int]:
+    """What the score loses where tokens give way to the baseline: one at a time, or in random orders.
+
+    Sources: Zeiler & Fergus 2014 (arXiv:1311.2901), section 4.2, for one at a time; Castro et al. 2009
+    (doi:10.1016/j.cor.2008.04.004) for random orders, whose means are Shapley values.
+
+    Args:
+        score: vectors -> one number per row.
+        vectors: of the text.
+        baseline: what stands in their place; tokens that are the same in both are left alone, and get 0.
+        method: "ablation" or "shapley".
+        orders: random orders, 25 for None.
+        seed: of the orders.
+
+    Returns:
+        As `attribute_to_vectors`; the third is the number of orders, 0 for ablation.
+    """
+    from captum.attr import FeatureAblation, ShapleyValueSampling
+
+    check_steps(orders)
+    moving = (vectors != baseline).any(-1)
+    groups = torch.where(moving, moving.cumsum(0), 0)  # what stays the same is one group, and changes nothing
+    shared = {
+        "baselines": baseline[None],
+        "feature_mask": (groups - groups.min())[None, :, None].expand(1, *vectors.shape).contiguous(),
+        "perturbations_per_eval": _ROWS_AT_ONCE,
+    }
+    used = 0
+    with torch.no_grad(), torch.random.fork_rng():
+        total = float(score(vectors[None]) - score(baseline[None]))
+        if method == METHODS[1]:
+            found = FeatureAblation(score).attribute(vectors[None], **shared)
+        else:
+            used = orders or 25
+            torch.manual_seed(seed)
+            found = ShapleyValueSampling(score).attribute(vectors[None], n_samples=used, **shared)
+    return found[0, :, 0].where(moving, 0), total, used
+
+
 @dataclass(frozen=True, eq=False)
 class _Piece:
     """The integral over a piece of the way, and how far its sum is from the score's difference between its ends."""
@@ -302,6 +352,16 @@ def integrated(
         pieces += [piece(worst.first, middle), piece(middle, worst.last)]
         n += 2 * _PIECE_STEPS
     return torch.stack([part.values for part in pieces]).sum(0), n
+
+
+def check_method(method: str) -> None:
+    """Refuse a method that does not exist.
+
+    Raises:
+        UsageError: expected one of `METHODS`.
+    """
+    if method not in METHODS:
+        raise UsageError(f"method {method!r} does not exist; expected one of {', '.join(METHODS)}.")
 
 
 def check_steps(steps: int | None) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-__all__ = ["FrozenNorm", "LensReading", "direct_shares", "read_lens", "top_tokens"]
+__all__ = ["EarlyChoices", "FrozenNorm", "LensReading", "direct_shares", "early_choices", "read_lens", "top_tokens"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,37 @@ def read_lens(logits: Float[Tensor, "layer position vocab"], final: Float[Tensor
         probability=torch.stack(probability),
         first_choice=first,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class EarlyChoices:
+    """The likeliest tokens if the model stopped after each layer, likeliest first.
+
+    Attributes:
+        ids: token ids.
+        probability: of each, 0 to 1.
+    """
+
+    ids: Int[Tensor, "layer position top"]
+    probability: Float64[Tensor, "layer position top"]
+
+
+def early_choices(logits: Float[Tensor, "layer position vocab"], count: int = 5) -> EarlyChoices:
+    """The likeliest tokens that each layer's stream predicts.
+
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
+
+    Args:
+        logits: of each layer's stream, sent through the final norm and the prediction head.
+        count: how many tokens; at most the vocabulary.
+    """
+    count = min(count, logits.shape[-1])
+    ids, chances = [], []
+    for layer in logits:  # one layer at a time: vocabularies are large
+        found = layer.double().softmax(-1).topk(count)
+        ids.append(found.indices)
+        chances.append(found.values)
+    return EarlyChoices(torch.stack(ids), torch.stack(chances))
 
 
 def top_tokens(

@@ -16,9 +16,12 @@ from attnlens.capture.sites import DECODER, ENCODER
 from attnlens.capture.tokens import Token
 from attnlens.errors import CaptureError, UsageError
 from attnlens.measures.attribution import (
+    METHODS,
     LayerAttribution,
     TokenAttribution,
+    attribute_to_changed,
     attribute_to_vectors,
+    check_method,
     check_steps,
     integrated,
 )
@@ -122,19 +125,25 @@ def explain_tokens(
     stack: str | None = None,
     baseline: object = None,
     steps: int | None = None,
+    method: str = METHODS[0],
+    seed: int = 0,
 ) -> TokenAttribution:
-    """Integrated gradients on the embeddings of the tokens that a stack reads; positions stay as they are.
+    """Attribution to the embeddings of the tokens that a stack reads; positions stay as they are.
 
     `Lens.attribute_tokens` tells what the arguments mean.
 
     Raises:
         CaptureError: the stack reads no tokens, or its model takes no vectors in their place.
-        UsageError: an unknown stack or baseline.
+        UsageError: an unknown stack, baseline or method.
     """
+    check_method(method)
     letter = _reading_stack(question.opened, stack)
     tokens = question.tokens(letter)
     way = _way(question, tokenizer, letter, baseline)
-    values, total, used = attribute_to_vectors(way.scores, way.vectors, way.baseline, steps)
+    if method == METHODS[0]:
+        values, total, used = attribute_to_vectors(way.scores, way.vectors, way.baseline, steps)
+    else:
+        values, total, used = attribute_to_changed(way.scores, way.vectors, way.baseline, method, steps, seed)
     return TokenAttribution(
         values=values.cpu(),
         total=total,
@@ -144,6 +153,7 @@ def explain_tokens(
         baseline=way.name,
         stack=letter,
         steps=used,
+        method=method,
     )
 
 
@@ -260,7 +270,9 @@ def _way(question: Question, tokenizer: PreTrainedTokenizerBase | None, stack: s
 
     _check_vectors(question, scores, vectors)
     name = "zero vectors" if empty is None else f"{shown_token(tokenizer, empty)} in place of each token"
-    return _Way(scores, vectors, begin, f"{name} ({int((~moving).sum())} special ones kept)")
+    n_kept = int((~moving).sum())
+    kept = f" ({n_kept} special {'one' if n_kept == 1 else 'ones'} kept)" if n_kept else ""
+    return _Way(scores, vectors, begin, f"{name}{kept}")
 
 
 def _check_vectors(question: Question, scores: Callable[[Tensor], Tensor], vectors: Tensor) -> None:

@@ -28,6 +28,7 @@ from attnlens.measures.running import Reducer, head_summary
 from attnlens.models.anatomy import Anatomy
 from attnlens.models.attributing import Question, ask, explain_layers, explain_tokens
 from attnlens.models.contributions import explain_heads
+from attnlens.models.direct import DIRECT_POINTS, DirectAttribution, attribute_directly
 from attnlens.models.encode import Text
 from attnlens.models.families import Family
 from attnlens.models.generating import check_generation, generate_run
@@ -35,6 +36,7 @@ from attnlens.models.generation import Generation
 from attnlens.models.generation_attribution import explain_generation
 from attnlens.models.inputs import numbered
 from attnlens.models.loading import LoadedModel, load_pretrained
+from attnlens.models.logit_lens import LogitLens, read_logit_lens
 from attnlens.models.measuring import measure_text
 from attnlens.models.memory import MemoryEstimate
 from attnlens.models.opening import Opened, open_model
@@ -42,6 +44,7 @@ from attnlens.models.planning import DEFAULT_POINTS, Planner
 from attnlens.models.reader import Reader
 from attnlens.models.reruns import batch_of_run
 from attnlens.models.running import reduce_batch, run_batch
+from attnlens.models.targets import choose_target
 
 __all__ = ["Lens", "load"]
 
@@ -545,8 +548,10 @@ class Lens:
         baseline: str | int | None = None,
         stack: str | None = None,
         steps: int | None = None,
+        method: str = "gradients",
+        seed: int = 0,
     ) -> TokenAttribution:
-        """How much each input token contributes to the logit of a token or class, by integrated gradients (captum).
+        """How much each input token contributes to the logit of a token or class (captum).
 
         Args:
             text: as in `attribute_heads`, and so are the next three.
@@ -557,14 +562,53 @@ class Lens:
                 its spelling or number; "zero" for zero vectors. None takes the tokenizer's token for mask, padding, the
                 unknown, the end or the beginning, the first that there is.
             stack: E or D: whose tokens, in an encoder-decoder; None for the decoder's.
-            steps: points of the integral, as in `attribute_heads`.
+            steps: points of the integral, or random orders, as in `attribute_heads`.
+            method: "gradients" (integrated), "ablation" (each token replaced by itself) or "shapley", as there.
+            seed: of the random orders.
 
         Raises:
             CaptureError: as `attribute_heads`; or the stack reads no tokens, or takes no vectors in their place.
             UsageError: as `attribute_heads`; or no such baseline.
         """
         question = self._question(text, target, against, position)
-        return explain_tokens(question, self.tokenizer, stack, baseline, steps)
+        return explain_tokens(question, self.tokenizer, stack, baseline, steps, method, seed)
+
+    def logit_lens(self, text: Text | Capture, count: int = 5) -> LogitLens:
+        """The likeliest tokens at each position if the model stopped after each layer.
+
+        Args:
+            text: the text; or a run of it that holds the point `resid_post`.
+            count: tokens per layer and position.
+
+        Raises:
+            CaptureError: the model has no language-model head, or does not give `resid_post`.
+        """
+        run = text if isinstance(text, Capture) else self.capture(text, points=("resid_post",))
+        return read_logit_lens(self._opened, self.tokenizer, run, count)
+
+    def attribute_directly(
+        self,
+        text: Text | Capture,
+        target: str | int | None = None,
+        *,
+        against: str | int | None = None,
+        position: int | str | None = None,
+    ) -> DirectAttribution:
+        """A logit as the sum of what embeddings, heads, feed-forward networks and biases wrote into the stream.
+
+        Args:
+            text: the text; or a run of it that holds the points `embed`, `z`, `mlp_out`, `resid_post` and `final`.
+            target: as in `attribute_heads`, and so are the next two.
+            against: a token whose logit is taken away.
+            position: token whose output is read.
+
+        Raises:
+            CaptureError: the stream is no plain sum (post-LN), or the model has no linear language-model head.
+            UsageError: as `attribute_heads`.
+        """
+        run = text if isinstance(text, Capture) else self.capture(text, points=DIRECT_POINTS)
+        chosen = choose_target(run, self.tokenizer, {"target": target, "against": against, "position": position})
+        return attribute_directly(self._opened, run, chosen)
 
     def attribute_layers(
         self,

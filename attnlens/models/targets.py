@@ -14,7 +14,16 @@ from attnlens.capture.run import Capture
 from attnlens.capture.tokens import Token, printable
 from attnlens.errors import CaptureError, UsageError
 
-__all__ = ["MASK", "Target", "choose_target", "shown_token", "single_token", "target_among", "target_class"]
+__all__ = [
+    "MASK",
+    "Target",
+    "choose_target",
+    "reading_position",
+    "shown_token",
+    "single_token",
+    "target_among",
+    "target_class",
+]
 
 MASK = "mask"
 """As a position: the one masked token of the text."""
@@ -114,6 +123,29 @@ def target_class(
     if other is not None:
         name = f"{name} minus that of {labels.get(other, other)!r}"
     return Target(position % n_positions, chosen, other, name)
+
+
+def reading_position(tokens: Sequence[Token], tokenizer: PreTrainedTokenizerBase | None, causal: bool) -> int:
+    """Where the output of a text is read if nobody says: the first masked token; else the last one, or the last word.
+
+    The last token of a model that sees both ways is a special one as a rule, which predicts nothing of interest.
+
+    Args:
+        tokens: of the text.
+        tokenizer: knows the mask token.
+        causal: whether no token sees a later one.
+    """
+    if masked := _masked(tokens, tokenizer):
+        return masked[0]
+    last = len(tokens) - 1
+    if causal:
+        return last
+    words = (
+        place
+        for place in range(last, -1, -1)
+        if not tokens[place].special and any(map(str.isalnum, tokens[place].label))
+    )
+    return next(words, last)
 
 
 def single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

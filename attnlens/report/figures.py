@@ -15,16 +15,24 @@ from attnlens.report.head_figure import head_map
 from attnlens.report.layer_figure import layer_lines
 from attnlens.report.link_figure import links_note, token_links
 from attnlens.report.pattern_figure import pattern_heatmap
+from attnlens.report.shares_figure import shares_bars, shares_waterfall, token_bars
+from attnlens.report.stream_figure import LENS_WIDTH, lens_grid, stream_grid
 
 __all__ = [
     "CONFIG",
+    "LENS_WIDTH",
     "difference_heatmap",
     "forest",
     "head_map",
     "layer_lines",
+    "lens_grid",
     "links_note",
     "pattern_heatmap",
+    "shares_bars",
+    "shares_waterfall",
     "side_heatmap",
+    "stream_grid",
+    "token_bars",
     "token_links",
 ]
 

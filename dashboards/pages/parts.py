@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dash_mantine_components as dmc
 from dash import dcc, html
 
+from attnlens.capture.tokens import printable
 from attnlens.report import figures
 from attnlens.report.tables import number
 
@@ -23,6 +24,8 @@ __all__ = [
     "folded",
     "graph",
     "note",
+    "picture",
+    "refusal",
     "room_for",
     "with_loading",
 ]
@@ -50,6 +53,20 @@ def graph(id: str, label: str) -> html.Div:
     """A figure with the project's settings, named for screen readers."""
     picture = dcc.Graph(id=id, config=GRAPH_CONFIG, className="figure")
     return html.Div(picture, role="img", **aria(label=label))
+
+
+def picture(figure: Any, label: str, *, id: str | None = None, kind: str = "") -> html.Div:
+    """A drawn figure in its room, named for screen readers."""
+    drawn = dcc.Graph(figure=figure, config=GRAPH_CONFIG, style=room_for(figure), className="figure", **named(id))
+    return html.Div(drawn, role="img", className=f"picture {kind}".strip(), **aria(label=label))
+
+
+def refusal(error: Exception | str) -> html.Div:
+    """Why a part of the page shows nothing, in its place."""
+    text = printable(str(error)).strip()
+    first = text.split(" ", 1)[0]
+    sentence = (text[:1].upper() + text[1:] if first.isalpha() else text) + ("" if text.endswith(".") else ".")
+    return html.Div(html.P(sentence, className="refusal"), className="refusal-frame", role="note")
 
 
 def room_for(figure: Any) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.state import SHOWN, TABS, ViewState
+from dashboards.state import METHODS, SHOWN, TABS, ViewState
 
 STATES = st.builds(
     ViewState,
@@ -24,6 +24,10 @@ STATES = st.builds(
     results=st.text(max_size=20),
     show=st.sampled_from(SHOWN),
     find=st.text(max_size=20),
+    at=st.none() | st.integers(0, 999_999),
+    target=st.text(max_size=20),
+    stream=st.text(max_size=20),
+    method=st.sampled_from(METHODS),
 )
 
 

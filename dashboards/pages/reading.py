@@ -1,0 +1,94 @@
+"""Which prediction a page looks at: controls for the position and the target token, shared by several pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dash_mantine_components as dmc
+from dash import Dash, Input, Output
+
+from attnlens.models.targets import reading_position
+from dashboards import ids
+from dashboards.desk import Desk
+from dashboards.pages.drawing import Run, need
+from dashboards.pages.page import Control
+from dashboards.pages.parts import aria
+from dashboards.state import ViewState
+
+if TYPE_CHECKING:
+    from attnlens.capture.run import Capture
+
+__all__ = [
+    "POSITION_CONTROL",
+    "TARGET_CONTROL",
+    "place_of",
+    "position_options",
+    "position_select",
+    "register",
+    "target_input",
+]
+
+
+def position_select(view: ViewState) -> dmc.Select:
+    """The tokens of the text to choose from; empty takes the masked or the last one."""
+    return dmc.Select(
+        id=ids.POSITION,
+        label="Prediction at",
+        data=[{"value": "", "label": "…"}],
+        value=_shown(view),
+        searchable=True,
+        allowDeselect=False,
+        size="xs",
+        w=210,
+        comboboxProps={"shadow": "md"},
+        nothingFoundMessage="no such token",
+        **aria(label="Token whose prediction is looked at"),
+    )
+
+
+def target_input(view: ViewState) -> dmc.TextInput:
+    """A token of the vocabulary by its spelling."""
+    return dmc.TextInput(
+        id=ids.TARGET,
+        label="Target token",
+        placeholder="the model's first choice",
+        value=view.target,
+        debounce=500,
+        size="xs",
+        w=210,
+        spellCheck=False,
+    )
+
+
+def register(app: Dash, desk: Desk) -> None:
+    """Fill the list of positions; once for all pages that have it."""
+
+    @app.callback(Output(ids.POSITION, "data"), Input(ids.RUN, "data"))
+    def on_run(run: Run) -> Any:
+        need(run)
+        return position_options(desk, run)
+
+
+def position_options(desk: Desk, run: Run) -> list[dict[str, str]]:
+    """Every token with its position; first the one that is taken where nobody chooses."""
+    capture = desk.run(run)
+    tokens = capture.tokens
+    usual = place_of(desk, run, capture, "")
+    first = {"value": "", "label": f"usual: {usual} {tokens[usual].label}"}
+    return [first, *({"value": str(place), "label": f"{place} {token.label}"} for place, token in enumerate(tokens))]
+
+
+def place_of(desk: Desk, run: Run, capture: Capture, position: str | None) -> int:
+    """The position that the control says; the usual one where it says none of this text's."""
+    if position and position.isascii() and position.isdigit() and int(position) < len(capture.tokens):
+        return int(position)
+    tokenizer = None if run.get("run") else desk.runs.lens(str(run["model"])).tokenizer
+    return reading_position(capture.tokens, tokenizer, capture.anatomy.causal)
+
+
+def _shown(view: ViewState) -> str:
+    return "" if view.at is None else str(view.at)
+
+
+POSITION_CONTROL = Control("at", ids.POSITION, shown=_shown)
+TARGET_CONTROL = Control("target", ids.TARGET)
