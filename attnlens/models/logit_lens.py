@@ -58,9 +58,9 @@ def read_logit_lens(
         raise CaptureError(f"{opened.anatomy.model} has no language-model head, so its layers predict no tokens")
     states, batch = run.residual("resid_post"), batch_of_run(opened, run)
     step = max(1, _AT_ONCE // (states.shape[1] * opened.anatomy.vocab_size))
-    found = [early_choices(read_states(opened, batch, part), count) for part in states.split(step)]
+    found = [early_choices(read_states(opened, batch, part), count) for part in torch.split(states, step)]
     ids = torch.cat([part.ids for part in found])
-    spelled = {token: _spelling(tokenizer, token) for token in ids.unique().tolist()}
+    spelled = {token: _spelling(tokenizer, token) for token in set(ids.flatten().tolist())}
     return LogitLens(ids, torch.cat([part.probability for part in found]), spelled)
 
 

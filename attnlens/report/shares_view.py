@@ -118,7 +118,7 @@ def direct_view(found: DirectAttribution) -> SharesView:
         title="Direct logit attribution",
         caption=(
             f"The {found.target.name} is {number(found.logit)}: the sum of what each part wrote into the stream at "
-            "that position, through the final norm with its scale held fixed. Effects by way of later layers are not in it."
+            "that position, through the final norm with its scale held fixed. What later layers make of it is left out."
         ),
     )
 
@@ -136,7 +136,7 @@ def gates_view(found: HeadAttribution) -> SharesView:
         title="Head attribution by integrated gradients",
         caption=(
             f"The stream of this model goes through a norm in every layer, so its {found.score} is no plain sum. This "
-            f"is what heads add directly and by way of later layers: all of them together {number(found.total)} logits, "
+            f"is what heads add directly and through later layers: all of them together {number(found.total)} logits, "
             "compared with all of them silenced."
         ),
     )
