@@ -16,7 +16,6 @@ from dashboards.pages import frame
 from dashboards.pages.addressing import completed
 from dashboards.pages.listing import find_page
 from dashboards.pages.running import report_error
-from dashboards.runs import RunRequest
 from dashboards.security import guard, page_policy
 from dashboards.state import ViewState
 
@@ -87,7 +86,7 @@ def warm_up(app: Dash) -> threading.Thread:
 
     def first_run() -> None:
         try:
-            desk.runs.open(RunRequest(view.model, view.text))
+            desk.runs.open(view.request)
             desk.runs.lens(view.model)  # a run that was read from disk opened no model, and the next text needs it
         except AttnlensError:
             log.debug("the first run failed; the page will say so", exc_info=True)

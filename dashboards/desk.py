@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnlens.errors import ResultsError
+from attnlens.errors import ModelNotFoundError, ResultsError
+from dashboards.abilities import kinds_of_files, kinds_of_lens
 from dashboards.choices import Choice, ModelChoices
 from dashboards.config import DashboardConfig
-from dashboards.folders import check_room, stamp_of
+from dashboards.folders import check_room, folder_of, stamp_of
 from dashboards.memo import Memo
+from dashboards.request import KINDS
 from dashboards.runs import RunRequest, RunStore
 from dashboards.shelf import Shelf
 from dashboards.store import FileStore
@@ -70,6 +74,20 @@ class Desk:
         asked = RunRequest.from_json(request)
         return asked.key, "" if asked.run else stamp_of(asked.model)
 
+    def kinds(self, model: str) -> tuple[str, ...]:
+        """What this model can be given (see `dashboards.request.KINDS`), its usual kind first.
+
+        All kinds where nothing is known of it: the model refuses what it does not take, with a reason.
+        """
+        if (lens := self.runs.opened(model)) is not None:
+            return kinds_of_lens(lens)
+        try:
+            self.choices.check(model)
+        except ModelNotFoundError:
+            return KINDS
+        folder = folder_of(model)
+        return KINDS if folder is None else _kinds(folder, stamp_of(model))
+
     def may_open(self, request: RunRequest) -> bool:
         """Whether an address alone may show this: it loads and fetches nothing that nobody pressed Run for."""
         return self.choices.is_listed(request.model) or request.model in self.runs.models or self.runs.holds(request)
@@ -87,6 +105,12 @@ class Desk:
         except ResultsError as error:
             return None, str(error)
         return results, ""
+
+
+@lru_cache(maxsize=64)
+def _kinds(folder: Path, _stamp: str) -> tuple[str, ...]:
+    """Read once, until a file in the folder changes."""
+    return kinds_of_files(folder)
 
 
 def _listed() -> tuple[Choice, ...]:

@@ -9,8 +9,8 @@ ADDRESS = "address"  # what the address asks for: {"path": "/", "search": "?mode
 ADDRESS_SENT = "address-sent"  # what the address became, without the fields of one page: "?model=..."
 PAGE_VIEW = "page-view"  # the controls of the page in the address' words: {"path": "/", "given": {"metric": "max"}}
 PAGE_CONTROLS = "page-controls"  # which control holds which field (see `pages.page.Page.to_json`)
-REQUEST = "request"  # the run that is asked for: {"model", "text"}
-RUN = "run"  # the run that is shown: {"model", "text", "n_layers", "n_heads", "n_tokens"}
+REQUEST = "request"  # the run that is asked for: {"model", "text", ...} (see `dashboards.request.RunRequest.to_json`)
+RUN = "run"  # the run that is shown: the request, and {"request", "n_layers", "n_heads", "n_tokens", "stacks"}
 QUERY = "query"  # the token whose links alone are drawn: {"position", "of"}
 THEME = "theme"  # "light" or "dark"
 
@@ -20,6 +20,9 @@ MODEL_NOTE = "model-note"
 OTHER_MODEL = "other-model"
 OTHER = "(other)"  # the value of MODEL that opens OTHER_MODEL
 TEXT = "text"
+KIND = "kind"
+SECOND = "second"
+NEW_TOKENS = "new-tokens"
 EXAMPLES = "examples"
 EXAMPLE = "example"  # type of the pattern-matching ids {"type": EXAMPLE, "index": ...}
 RUN_BUTTON = "run-button"

@@ -168,7 +168,7 @@ class RunStore:
         return request
 
     def _uploaded(self, request: RunRequest) -> Capture:
-        run = self._read(_file(request, ("", False, "")))
+        run = self._read(_file(request, self._name(request, points=False)))
         if run is None:
             raise BundleError(
                 f"the uploaded run {request.run[:12]} is not (or no longer) here; drop its .attn file here again."
@@ -237,7 +237,9 @@ class RunStore:
         return run
 
     def _name(self, request: RunRequest, points: bool) -> Name:
-        return request.key, points and not request.run, "" if request.run else self._stamp_of(request.model)
+        if request.run:  # the file is the run, whatever an address says beside it
+            return request.run, False, ""
+        return request.key, points, self._stamp_of(request.model)
 
     def _stamp_of(self, model: str) -> str:
         return "" if model in self._own else self._stamp(model)

@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass, fields, replace
 from urllib.parse import parse_qsl, urlencode
 
+from dashboards.request import KINDS, TEXT, RunRequest, count_of
+
 __all__ = ["METHODS", "SHOWN", "TABS", "ViewState"]
 
 TABS = ("links", "matrix", "classic")
 SHOWN = ("all", "labelled", "nearly", "unclassified")
 METHODS = ("gradients", "ablation", "shapley")
+RUN_FIELDS = ("model", "text", "kind", "second", "new_tokens", "run")
 _FLAGS = {"words", "hide_special"}
 
 
@@ -21,6 +24,10 @@ class ViewState:
     Attributes:
         model: name of the model.
         text: the sentence.
+        kind: what the model is given, one of `dashboards.request.KINDS`.
+        second: the second text of a pair; what an encoder-decoder writes.
+        new_tokens: how many tokens the model writes at most; 0 takes the usual number.
+        run: content key of an uploaded run that is shown; empty for one that is made here.
         head: printed address of the selected head, `L3H1`; empty takes the first.
         metric: key of the number that colours the head map.
         words: words instead of the model's pieces.
@@ -41,6 +48,10 @@ class ViewState:
 
     model: str = ""
     text: str = ""
+    kind: str = TEXT
+    second: str = ""
+    new_tokens: int = 0
+    run: str = ""
     head: str = ""
     metric: str = "entropy"
     words: bool = False
@@ -57,6 +68,11 @@ class ViewState:
     target: str = ""
     stream: str = "stream-norm"
     method: str = "gradients"
+
+    @property
+    def request(self) -> RunRequest:
+        """The run that is looked at."""
+        return RunRequest.from_json({field: getattr(self, field) for field in RUN_FIELDS})
 
     @classmethod
     def defaults(cls) -> dict[str, str]:
@@ -80,6 +96,9 @@ class ViewState:
         state = cls(
             model=given.get("model", ""),
             text=given.get("text", ""),
+            second=given.get("second", ""),
+            new_tokens=count_of(given.get("new_tokens", "")),
+            run=given.get("run", ""),
             head=given.get("head", ""),
             metric=given.get("metric", cls.metric),
             words=given.get("words") == "1",
@@ -94,6 +113,7 @@ class ViewState:
         return replace(
             state,
             threshold=_share(given.get("threshold", ""), cls.threshold),
+            kind=given["kind"] if given.get("kind") in KINDS else cls.kind,
             query=_position(given.get("query", "")),
             tab=given["tab"] if given.get("tab") in TABS else cls.tab,
             show=given["show"] if given.get("show") in SHOWN else cls.show,

@@ -14,7 +14,7 @@ from dashboards.desk import Desk
 from dashboards.pages.drawing import LABELS
 from dashboards.pages.listing import PAGES, find_page
 from dashboards.pages.page import Page
-from dashboards.request import RunRequest
+from dashboards.request import CHAT, NEW_TOKENS, WRITE
 from dashboards.state import ViewState
 
 __all__ = ["completed", "register", "restored"]
@@ -50,6 +50,9 @@ def register(app: Dash, desk: Desk) -> None:
         Output(ids.MODEL, "value"),
         Output(ids.OTHER_MODEL, "value"),
         Output(ids.TEXT, "value"),
+        Output(ids.KIND, "value"),
+        Output(ids.SECOND, "value"),
+        Output(ids.NEW_TOKENS, "value"),
         Output(ids.HEAD, "value"),
         Output(ids.RESULTS, "value"),
         Input(ids.ADDRESS, "data"),
@@ -106,7 +109,9 @@ def completed(desk: Desk, view: ViewState) -> ViewState:
     if not view.model and not view.results and (results := desk.shelf.name_for(desk.config.model)):
         view = replace(view, results=results, metric=LABELS if view.metric == ViewState.metric else view.metric)
     view = replace(view, model=view.model or desk.config.model)
-    if view.text:
+    if not view.run and view.kind not in (kinds := desk.kinds(view.model)):
+        view = replace(view, kind=kinds[0])
+    if view.text or view.run:
         return view
     if view.model == desk.config.model and desk.config.text is not None:
         return replace(view, text=desk.config.text)
@@ -121,10 +126,10 @@ def restored(desk: Desk, view: ViewState, shown: dict[str, str] | None) -> tuple
     """
     view = completed(desk, view)
     listed = desk.choices.is_listed(view.model)
-    request: Any = {"model": view.model, "text": view.text}
-    if not view.text.strip() or request == shown:
+    request: Any = view.request.to_json()
+    if not (view.text.strip() or view.run) or request == shown:
         request = no_update
-    elif not desk.may_open(RunRequest.from_json(request)):
+    elif not view.run and not desk.may_open(view.request):
         set_props(
             ids.NOTICE,
             {"children": f"The link asks for {printable(view.model)[:200]}; press Run to open it.", "hide": False},
@@ -135,6 +140,9 @@ def restored(desk: Desk, view: ViewState, shown: dict[str, str] | None) -> tuple
         view.model if listed else ids.OTHER,
         "" if listed else view.model,
         view.text,
+        view.kind,
+        view.second,
+        view.request.new_tokens if view.kind in (WRITE, CHAT) else NEW_TOKENS,
         view.head,
         view.results,
     )

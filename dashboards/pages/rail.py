@@ -10,9 +10,17 @@ from dash import dcc, html
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.parts import aria, note
+from dashboards.request import CHAT, MAX_NEW_TOKENS, NEW_TOKENS, PAIR, TARGET, TEXT, WRITE
 
-__all__ = ["PLAIN_NOTE", "example_buttons", "layout", "model_options", "result_options"]
+__all__ = ["KIND_NAMES", "PLAIN_NOTE", "example_buttons", "layout", "model_options", "result_options"]
 
+KIND_NAMES = {
+    TEXT: "a text",
+    PAIR: "a pair of texts",
+    TARGET: "a text to read and one to write",
+    WRITE: "a text, and it writes on",
+    CHAT: "a turn in its chat template",
+}
 PLAIN_NOTE = "attnlens probe writes it; each head then carries its labels and their evidence."
 
 
@@ -69,6 +77,15 @@ def _form(desk: Desk) -> html.Section:
                 debounce=False,
                 display="none",
             ),
+            dmc.Select(
+                id=ids.KIND,
+                label="What it gets",
+                data=[{"value": TEXT, "label": KIND_NAMES[TEXT]}],
+                value=TEXT,
+                allowDeselect=False,
+                comboboxProps={"shadow": "md"},
+                display="none",
+            ),
             dmc.Textarea(
                 id=ids.TEXT,
                 label="Text",
@@ -77,6 +94,25 @@ def _form(desk: Desk) -> html.Section:
                 maxRows=9,
                 placeholder="Type a sentence.",
                 spellCheck=False,
+            ),
+            dmc.Textarea(
+                id=ids.SECOND,
+                label="Second text",
+                autosize=True,
+                minRows=2,
+                maxRows=6,
+                placeholder="Type a sentence.",
+                spellCheck=False,
+                display="none",
+            ),
+            dmc.NumberInput(
+                id=ids.NEW_TOKENS,
+                label="Tokens to write, at most",
+                value=NEW_TOKENS,
+                min=0,
+                max=MAX_NEW_TOKENS,
+                allowDecimal=False,
+                display="none",
             ),
             html.Div(
                 [

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dash import ALL, Dash, Input, NoUpdate, Output, State, ctx, html, no_update, set_props
+from dash import ALL, ClientsideFunction, Dash, Input, NoUpdate, Output, State, ctx, html, no_update, set_props
 from dash.exceptions import PreventUpdate
 
 from attnlens.capture.tokens import printable
@@ -16,12 +17,14 @@ from attnlens.report.metrics import metric_values
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages import rail
+from dashboards.request import TEXT, RunRequest
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
+    from attnlens.models.anatomy import Anatomy
     from attnlens.report.results import HeadResults
 
-__all__ = ["ask", "chosen_model", "head_options", "register", "report_error", "show_run"]
+__all__ = ["all_heads", "ask", "chosen_model", "head_options", "offered_kinds", "register", "report_error", "show_run"]
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +35,24 @@ def register(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.REQUEST, "data", allow_duplicate=True),
         Output(ids.TEXT, "value", allow_duplicate=True),
+        Output(ids.KIND, "value", allow_duplicate=True),
         Input(ids.RUN_BUTTON, "n_clicks"),
         Input({"type": ids.EXAMPLE, "index": ALL}, "n_clicks"),
         State(ids.MODEL, "value"),
         State(ids.OTHER_MODEL, "value"),
         State(ids.TEXT, "value"),
+        State(ids.KIND, "value"),
+        State(ids.SECOND, "value"),
+        State(ids.NEW_TOKENS, "value"),
         prevent_initial_call=True,
     )
-    def on_run(_clicks: Any, examples: list[int | None], model: str, other: str | None, text: str | None) -> Any:
+    def on_run(_clicks: Any, examples: Any, model: str, other: str | None, *given: Any) -> Any:
         source = ctx.triggered_id
         if not any(event["value"] for event in ctx.triggered):
             raise PreventUpdate  # new example buttons appear as triggers, too
         example = source["index"] if isinstance(source, dict) else None
-        return ask(desk, chosen_model(model, other), text or "", example)
+        fields = dict(zip(("text", "kind", "second", "new_tokens"), given, strict=True))
+        return ask(desk, RunRequest.from_json({"model": chosen_model(model, other), **fields}), example)
 
     @app.callback(
         Output(ids.RUN, "data"),
@@ -80,6 +88,29 @@ def register(app: Dash, desk: Desk) -> None:
         return rail.example_buttons(desk, model), note, "block" if other else "none"
 
     @app.callback(
+        Output(ids.KIND, "data"),
+        Output(ids.KIND, "value", allow_duplicate=True),
+        Output(ids.KIND, "display"),
+        Input(ids.MODEL, "value"),
+        Input(ids.OTHER_MODEL, "value"),
+        Input(ids.RUN, "data"),
+        State(ids.KIND, "value"),
+        prevent_initial_call="initial_duplicate",
+    )
+    def on_kinds(model: str, other: str | None, _run: Any, kind: str) -> Any:
+        return offered_kinds(desk, chosen_model(model, other), kind)
+
+    browser: Any = app.clientside_callback
+    browser(
+        ClientsideFunction("attnlensRail", "showFields"),
+        Output(ids.TEXT, "label"),
+        Output(ids.SECOND, "label"),
+        Output(ids.SECOND, "display"),
+        Output(ids.NEW_TOKENS, "display"),
+        Input(ids.KIND, "value"),
+    )
+
+    @app.callback(
         Output(ids.RESULTS, "data"),
         Output(ids.RESULTS, "value", allow_duplicate=True),
         Input(ids.UPLOAD, "contents"),
@@ -97,15 +128,26 @@ def chosen_model(model: str, other: str | None) -> str:
     return (other or "").strip() if model == ids.OTHER else model
 
 
-def ask(desk: Desk, model: str, text: str, example: int | None) -> tuple[dict[str, str], str | NoUpdate]:
-    """The run to make when Run, or one of the model's examples, is pressed; and what the text field shows then."""
+def ask(desk: Desk, request: RunRequest, example: int | None = None) -> tuple[dict[str, Any], Any, Any]:
+    """The run to make when Run is pressed, or one of the model's examples; and what text and kind are shown then.
+
+    An example runs in the model's usual way.
+    """
     if example is None:
-        return {"model": model, "text": text}, no_update
-    text = desk.choices.describe(model).examples[example]
-    return {"model": model, "text": text}, text
+        return request.to_json(), no_update, no_update
+    text, kind = desk.choices.describe(request.model).examples[example], desk.kinds(request.model)[0]
+    shown = RunRequest.from_json({"model": request.model, "text": text, "kind": kind})
+    return shown.to_json(), text, kind
 
 
-def show_run(desk: Desk, request: dict[str, str], results_name: str | None, head: str | None) -> tuple[Any, ...]:
+def offered_kinds(desk: Desk, model: str, kind: str) -> tuple[list[dict[str, str]], str | NoUpdate, str]:
+    """The kinds of request that a model takes, the one chosen now, and whether there is anything to choose."""
+    kinds = desk.kinds(model)
+    options = [{"value": key, "label": rail.KIND_NAMES[key]} for key in kinds]
+    return options, no_update if kind in kinds else kinds[0], "block" if kinds != (TEXT,) else "none"
+
+
+def show_run(desk: Desk, request: dict[str, Any], results_name: str | None, head: str | None) -> tuple[Any, ...]:
     """Capture the run (or find it) and set the stage for it.
 
     Returns:
@@ -117,7 +159,7 @@ def show_run(desk: Desk, request: dict[str, str], results_name: str | None, head
     """
     run = desk.run(request)
     results, problem = desk.results_for(run, results_name)
-    options = head_options(run.anatomy.heads(), results)
+    options = head_options(all_heads(run.anatomy), results)
     names = [option["value"] for option in options]
     shown = {
         **request,
@@ -125,15 +167,27 @@ def show_run(desk: Desk, request: dict[str, str], results_name: str | None, head
         "n_layers": run.n_layers,
         "n_heads": run.n_heads,
         "n_tokens": len(run.tokens),
+        "stacks": [
+            {"letter": stack.letter, "n_layers": stack.n_layers, "n_heads": stack.n_heads}
+            for stack in run.anatomy.stacks
+        ],
     }
     summary = [
         html.Strong(printable(request["model"])),
         html.Span(f"{run.n_layers} layers × {run.n_heads} heads"),
-        html.Span(f"{len(run.tokens)} tokens"),
+        html.Span(_tokens(run)),
         html.Span("self-check passed", className="passed"),
+        *([html.Span("uploaded run")] if request.get("run") else []),
     ]
     note = problem or (_about(results) if results else rail.PLAIN_NOTE)
     return shown, "stage", summary, options, head if head in names else _first_head(run, results), note, True
+
+
+def all_heads(anatomy: Anatomy) -> tuple[Head, ...]:
+    """Every head of every stack: of an encoder-decoder the encoder's, the decoder's, those in between."""
+    if not anatomy.is_encoder_decoder:
+        return anatomy.heads()
+    return tuple(head for stack in anatomy.stacks for head in stack.heads())
 
 
 def head_options(heads: tuple[Head, ...], results: HeadResults | None) -> list[dict[str, str]]:
@@ -161,7 +215,17 @@ def _first_head(run: Capture, results: HeadResults | None) -> str:
     if results is not None and results.most_telling is not None:
         return str(results.most_telling.head)
     found = views.standouts({"previous": metric_values(run, "previous")})
-    return str(found[0].head if found else run.anatomy.heads()[0])
+    if not found:
+        return str(run.anatomy.heads()[0])
+    return str(replace(found[0].head, stack=run.anatomy.main_stack))
+
+
+def _tokens(run: Capture) -> str:
+    """How many tokens there are, and where they come from."""
+    if run.source is not None:
+        return f"{len(run.source.tokens)} tokens read, {len(run.tokens)} written"
+    written = 0 if run.n_prompt is None else len(run.tokens) - run.n_prompt
+    return f"{len(run.tokens)} tokens" + (f", {written} of them written" if written else "")
 
 
 def _about(results: HeadResults) -> str:

@@ -14,6 +14,7 @@ from dashboards import ids
 from dashboards.pages import addressing, drawing, evidence, frame, pattern, rail, running
 from dashboards.pages.listing import PAGES, find_page
 from dashboards.pages.pattern import Selection
+from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
 HEAD = "L1H2"
@@ -35,7 +36,8 @@ def selection(shown, **changes) -> Selection:
 def test_a_run_sets_the_stage(desk, shown):
     run, stage, summary, options, head, _note, hidden = running.show_run(desk, shown, "", HEAD)
 
-    assert run == shown | {"request": shown, "n_tokens": len(desk.run(shown).tokens)}
+    stacks = [{"letter": "", "n_layers": 3, "n_heads": 4}]
+    assert run == shown | {"request": shown, "n_tokens": len(desk.run(shown).tokens), "stacks": stacks}
     assert stage == "stage"
     assert hidden is True
     assert "3 layers × 4 heads" in texts_in(summary)
@@ -83,14 +85,17 @@ def test_results_of_another_model_are_named_and_not_used(make_desk, results_fold
 def test_the_examples_of_a_model_are_run_as_they_stand(desk):
     buttons = rail.example_buttons(desk, "attnlens/random")
 
-    request, text = running.ask(desk, "attnlens/random", "draft", buttons[1].id["index"])
+    pair = RunRequest("attnlens/random", "draft", "pair", "b")
+    request, text, kind = running.ask(desk, pair, buttons[1].id["index"])
 
     assert request == {"model": "attnlens/random", "text": "the dogs bark"}
-    assert text == "the dogs bark"
+    assert (text, kind) == ("the dogs bark", "text")
 
 
 def test_run_takes_the_text_that_stands_there(desk):
-    assert running.ask(desk, "m", "draft", None) == ({"model": "m", "text": "draft"}, no_update)
+    request = RunRequest("m", "draft", "pair", "b")
+
+    assert running.ask(desk, request) == (request.to_json(), no_update, no_update)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +288,7 @@ def test_a_link_sets_the_frame_and_the_controls_of_its_page(desk):
     _, layout = frame.open_page(desk, "", view.query_string())[0]
 
     assert request == {"model": view.model, "text": view.text}
-    assert shared == [view.model, "", view.text, view.head, view.results]
+    assert shared == [view.model, "", view.text, "text", "", 20, view.head, view.results]
     for id, property, value in [
         (ids.METRIC, "value", "max"),
         (ids.WORDS, "value", "words"),

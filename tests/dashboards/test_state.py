@@ -8,12 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboards.request import KINDS, MAX_NEW_TOKENS
 from dashboards.state import METHODS, SHOWN, TABS, ViewState
 
 STATES = st.builds(
     ViewState,
     model=st.text(max_size=30),
     text=st.text(max_size=80),
+    kind=st.sampled_from(KINDS),
+    second=st.text(max_size=20),
+    new_tokens=st.integers(0, MAX_NEW_TOKENS),
+    run=st.text(max_size=8),
     head=st.text(max_size=6),
     metric=st.text(max_size=10),
     words=st.booleans(),
