@@ -40,7 +40,6 @@ SUMMARY = "summary"
 EXPORT = "export"  # type of the pattern-matching ids {"type": EXPORT, "index": "head.csv"}
 EXPORT_PICTURES = "export-pictures"  # type of {"type": EXPORT_PICTURES, "index": "svg"}
 EXPORT_DONE = "export-done"
-EXPORT_MENU = "export-menu"
 PAGE = "page"  # where the open page stands
 HEAD = "head"
 PREVIOUS_HEAD = "previous-head"

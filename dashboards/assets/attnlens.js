@@ -159,6 +159,23 @@
     window.dash_clientside.set_props("address", { data: { path: window.location.pathname, search: known, at: Date.now() } });
   });
 
+  /* A menu closes when something in it, or anything else, is clicked, and with Escape. */
+  function closeMenus(except) {
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (menu !== except) menu.open = false;
+  }
+
+  document.addEventListener("click", (event) => {
+    const summary = event.target.closest("details.menu > summary");
+    closeMenus(summary && summary.parentElement);
+  });
+
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && event.target.closest("details.menu[open]");
+    if (!menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+
   function moved(key) {
     const match = HEAD.exec(grid.head);
     if (!match) return null;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import dash_mantine_components as dmc
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, dcc, html
 
 from dashboards import ids
@@ -21,22 +20,18 @@ _FILES = {
 _PICTURES = {"svg": "The pictures on this page (SVG)", "png": "The pictures on this page (PNG)"}
 
 
-def layout() -> html.Div:
-    """The menu."""
+def layout() -> html.Details:
+    """The menu: links to files, and buttons for pictures."""
     files = [
-        dmc.MenuItem(text, id={"type": ids.EXPORT, "index": name}, href="#", refresh=True)
+        html.A(text, id={"type": ids.EXPORT, "index": name}, href="#", download=f"attnlens-{name}")
         for name, text in _FILES.items()
     ]
-    pictures = [dmc.MenuItem(text, id={"type": ids.EXPORT_PICTURES, "index": kind}) for kind, text in _PICTURES.items()]
-    button = html.Button("Export", type="button", className="export-button")
-    menu = dmc.Menu(
-        [dmc.MenuTarget(button), dmc.MenuDropdown([*files, dmc.MenuDivider(), *pictures])],
-        id=ids.EXPORT_MENU,
-        position="bottom-end",
-        shadow="md",
-        keepMounted=True,
-    )
-    return html.Div([menu, dcc.Store(id=ids.EXPORT_DONE)], className="export")
+    pictures = [
+        html.Button(text, id={"type": ids.EXPORT_PICTURES, "index": kind}, type="button")
+        for kind, text in _PICTURES.items()
+    ]
+    items = html.Div([*files, html.Hr(), *pictures, dcc.Store(id=ids.EXPORT_DONE)], className="menu-items")
+    return html.Details([html.Summary("Export"), items], className="menu")
 
 
 def register(app: Dash) -> None:

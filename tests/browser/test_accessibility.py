@@ -1,0 +1,33 @@
+"""Every page, light and dark, by the rules of axe-core: no finding that is serious or critical."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from at_the_page import expect
+
+pytestmark = pytest.mark.browser
+
+PAGES = {
+    "": "#links",
+    f"compare?against_text={quote('the dogs bark')}": "#pair .heatmaplayer image",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_has_no_serious_finding(visit, path, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    page = visit(f"{path}{'&' if '?' in path else '?'}head=L1H2", color_scheme=scheme)
+    page.locator(PAGES[path]).first.wait_for(state="attached")
+    expect(page.locator("#summary")).to_contain_text("self-check passed")
+
+    found = axe.Axe().run(page).response["violations"]
+
+    serious = {
+        each["id"]: [node["html"][:200] for node in each["nodes"]]
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    }
+    assert serious == {}
