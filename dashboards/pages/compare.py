@@ -126,7 +126,7 @@ def draw_heads(comparison: RunComparison, head: str, theme: str) -> list[Any]:
     figure = figures.head_map(view, theme=theme, selected=Head.parse(head) if head else None)
     picture = html.Div(
         dcc.Graph(id=ids.APART_MAP, figure=figure, config=GRAPH_CONFIG, className="figure", style=room_for(figure)),
-        role="img",
+        role="figure",
         **aria(label="Divergence of every head between the two runs"),
     )
     return [
@@ -159,7 +159,7 @@ def draw_pair(comparison: RunComparison, address: str, theme: str) -> list[Any]:
 def _picture(name: str, figure: Any, title: str) -> html.Figure:
     graph_ = dcc.Graph(figure=figure, config=GRAPH_CONFIG, className="figure", style=room_for(figure))
     return html.Figure(
-        [html.Figcaption(name), html.Div(graph_, role="img", **aria(label=f"{title}: {name}"))], className="side"
+        [html.Figcaption(name), html.Div(graph_, role="figure", **aria(label=f"{title}: {name}"))], className="side"
     )
 
 

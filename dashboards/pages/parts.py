@@ -52,13 +52,13 @@ def card(title: str, *children: Any, id: str | None = None, kind: str = "", acti
 def graph(id: str, label: str) -> html.Div:
     """A figure with the project's settings, named for screen readers."""
     picture = dcc.Graph(id=id, config=GRAPH_CONFIG, className="figure")
-    return html.Div(picture, role="img", **aria(label=label))
+    return html.Div(picture, role="figure", **aria(label=label))
 
 
 def picture(figure: Any, label: str, *, id: str | None = None, kind: str = "") -> html.Div:
     """A drawn figure in its room, named for screen readers."""
     drawn = dcc.Graph(figure=figure, config=GRAPH_CONFIG, style=room_for(figure), className="figure", **named(id))
-    return html.Div(drawn, role="img", className=f"picture {kind}".strip(), **aria(label=label))
+    return html.Div(drawn, role="figure", className=f"picture {kind}".strip(), **aria(label=label))
 
 
 def refusal(error: Exception | str) -> html.Div:

@@ -12,6 +12,8 @@ pytestmark = pytest.mark.browser
 PAGES = {
     "": "#links",
     f"compare?against_text={quote('the dogs bark')}": "#pair .heatmaplayer image",
+    "heads": "#page .card",
+    "stream": "#page .figure .main-svg",
 }
 
 
