@@ -6,8 +6,9 @@ import logging
 import threading
 
 from dash import Dash
+from flask import Blueprint, Flask
 
-from attnlens.errors import AttnlensError
+from attnlens.errors import AttnlensError, UsageError
 from attnlens.report import palette
 from dashboards import classic, export
 from dashboards.config import DashboardConfig
@@ -42,19 +43,29 @@ _INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def create_app(config: DashboardConfig | None = None) -> Dash:
+def create_app(config: DashboardConfig | None = None, *, server: Flask | None = None, prefix: str = "/") -> Dash:
     """The dashboard as a Dash app; `app.server` is its WSGI application. Loads no model yet.
 
     Args:
         config: settings; the defaults serve the embedded models to this machine.
+        server: a Flask server of yours that has not answered a request yet; None makes one.
+        prefix: where the dashboard stands in it, as in "/attn/"; only addresses below it are touched and guarded.
 
     Raises:
         ResultsError: a path in `config.results` holds no probe results.
+        UsageError: a prefix that does not begin and end with a slash.
     """
+    if not (prefix.startswith("/") and prefix.endswith("/")):
+        raise UsageError(f"the prefix is {prefix!r}; expected a path between slashes, such as '/attn/'.")
     config = config or DashboardConfig()
     desk = Desk.of(config)
+    routes = Blueprint(f"attnlens{prefix.replace('/', '-')}", __name__, url_prefix=prefix.rstrip("/"))
+    for part in (classic, export):
+        part.register(routes, desk)
     app = Dash(
         __name__,
+        server=server or Flask(__name__),  # type: ignore[arg-type]
+        url_base_pathname=prefix,
         title="attnlens",
         update_title="",
         index_string=_INDEX.replace("PALETTE", palette.css()),
@@ -66,16 +77,16 @@ def create_app(config: DashboardConfig | None = None) -> Dash:
     )
     app.layout = frame.layout(app, desk)
     frame.register(app, desk)
-    classic.register(app.server, desk)
-    export.register(app.server, desk)
-    guard(app.server, config, page_policy(app.csp_hashes()), lambda path: find_page(path, ViewState()) is not None)
-    app.server.extensions["attnlens"] = desk
+    app.server.register_blueprint(routes)
+    policy = page_policy(app.csp_hashes(), config.frame_ancestors)
+    guard(app.server, config, policy, lambda path: find_page(path, ViewState()) is not None, prefix=prefix)
+    app.server.extensions[f"attnlens{prefix}"] = desk
     return app
 
 
 def desk_of(app: Dash) -> Desk:
     """The models, runs and results behind an app."""
-    desk: Desk = app.server.extensions["attnlens"]
+    desk: Desk = app.server.extensions[f"attnlens{app.config.routes_pathname_prefix}"]
     return desk
 
 

@@ -11,12 +11,13 @@ from dashboards.request import RunRequest
 from dashboards.security import content_hash
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
+    from flask import Response
+    from flask.sansio.scaffold import Scaffold
 
 __all__ = ["inline_scripts", "register"]
 
 
-def register(server: Flask, desk: Desk) -> None:
+def register(server: Scaffold, desk: Desk) -> None:
     """Serve `/classic?model=...&text=...&head=...`, to be shown in a frame with `sandbox="allow-scripts"`."""
 
     @server.get("/classic")

@@ -23,6 +23,7 @@ class DashboardConfig:
         allowed_hosts: further host names under which the page may be asked for (a reverse proxy, a machine's name).
         token: the secret that a visitor has to bring; None asks for none (loopback only).
         port: the port the server is bound to; part of the cookie's name.
+        frame_ancestors: pages that may show the dashboard in a frame, as sources of a Content-Security-Policy; none.
         max_characters: longest text that is looked at.
         max_tokens: longest text, in tokens of the model, that is run.
         max_runs_bytes: memory that captured runs may take before the oldest are dropped.
@@ -42,6 +43,7 @@ class DashboardConfig:
     allowed_hosts: tuple[str, ...] = ()
     token: str | None = None
     port: int = 8050
+    frame_ancestors: tuple[str, ...] = ()
     max_characters: int = 20_000
     max_tokens: int = 512
     max_runs_bytes: int = 256 * 2**20

@@ -19,14 +19,15 @@ from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
+    from flask import Response
+    from flask.sansio.scaffold import Scaffold
 
 __all__ = ["EXPORTS", "exported", "register"]
 
 Given = Mapping[str, str]
 
 
-def register(server: Flask, desk: Desk) -> None:
+def register(server: Scaffold, desk: Desk) -> None:
     """Serve `/export/<name>?model=...&text=...`, each as a file to save."""
 
     @server.get("/export/<name>")

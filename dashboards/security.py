@@ -8,7 +8,7 @@ import secrets
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from attnlens.errors import ServerError
@@ -61,7 +61,7 @@ def content_hash(script: str) -> str:
     return f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def page_policy(script_hashes: Sequence[str]) -> str:
+def page_policy(script_hashes: Sequence[str], frame_ancestors: Sequence[str] = ()) -> str:
     """The Content-Security-Policy of the page: own files, Dash's own inline scripts by hash, no eval, no other host.
 
     Styles may be inline: Plotly and Mantine write them at run time.
@@ -75,7 +75,7 @@ def page_policy(script_hashes: Sequence[str]) -> str:
             "font-src 'self' data:",
             "connect-src 'self'",
             "frame-src 'self'",
-            "frame-ancestors 'none'",
+            f"frame-ancestors {' '.join(frame_ancestors) or chr(39) + 'none' + chr(39)}",
             "form-action 'none'",
             "base-uri 'none'",
         ]
@@ -83,7 +83,12 @@ def page_policy(script_hashes: Sequence[str]) -> str:
 
 
 def guard(
-    server: Flask, config: DashboardConfig, policy: str, is_page: Callable[[str], bool] = lambda path: path == "/"
+    server: Flask,
+    config: DashboardConfig,
+    policy: str,
+    is_page: Callable[[str], bool] = lambda path: path == "/",
+    *,
+    prefix: str = "/",
 ) -> None:
     """Refuse foreign host names, foreign origins and visitors without the token; put safe headers on every answer.
 
@@ -91,16 +96,38 @@ def guard(
         server: what is guarded.
         config: host names and token.
         policy: the Content-Security-Policy of the pages.
-        is_page: whether a path is that of a page, which other sites may link to.
+        is_page: whether a path below the prefix is that of a page, which other sites may link to.
+        prefix: only addresses below it are guarded; the rest of the server is somebody else's.
     """
-    server.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
-    server.before_request(_host_check(config, is_page))
+    from flask import request
+
+    checks: list[Callable[[], Any]] = [_size_limit(config), _host_check(config, is_page, prefix)]
     if config.token is not None:
-        server.before_request(_token_check(config.token, f"attnlens_{config.port}"))
-    server.after_request(_headers(policy))
+        checks.append(_token_check(config.token, f"attnlens_{config.port}"))
+
+    def is_ours() -> bool:
+        return request.path.startswith(prefix) or request.path == prefix.rstrip("/")
+
+    def check() -> Any:
+        return next((refusal for one in checks if (refusal := one()) is not None), None) if is_ours() else None
+
+    add = _headers(policy)
+    server.before_request(check)
+    server.after_request(lambda response: add(response) if is_ours() else response)
 
 
-def _host_check(config: DashboardConfig, is_page: Callable[[str], bool]) -> Callable[[], tuple[str, int] | None]:
+def _size_limit(config: DashboardConfig) -> Callable[[], None]:
+    from flask import request
+
+    def limit() -> None:
+        request.max_content_length = config.max_body_bytes
+
+    return limit
+
+
+def _host_check(
+    config: DashboardConfig, is_page: Callable[[str], bool], prefix: str
+) -> Callable[[], tuple[str, int] | None]:
     from flask import request
 
     def check() -> tuple[str, int] | None:
@@ -109,15 +136,17 @@ def _host_check(config: DashboardConfig, is_page: Callable[[str], bool]) -> Call
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.host:
             return "Another site may not use this server.\n", 403
-        if _sent_by_another_site(is_page):
+        if _sent_by_another_site(is_page, prefix, framed=bool(config.frame_ancestors)):
             return "Another site may only link to the page itself.\n", 403
         return None
 
     return check
 
 
-def _sent_by_another_site(is_page: Callable[[str], bool]) -> bool:
+def _sent_by_another_site(is_page: Callable[[str], bool], prefix: str, *, framed: bool) -> bool:
     """Whether a browser says that another site or port made this request, and it is no link that a person followed.
+
+    Where pages may be framed, a frame is as good as a link: the policy's `frame-ancestors` says by whom.
 
     An image or a frame elsewhere sends no `Origin` with its GET; browsers name their kind in `Sec-Fetch-*`
     (W3C Fetch Metadata). Programs without these headers are no browser that a foreign page could steer.
@@ -127,7 +156,8 @@ def _sent_by_another_site(is_page: Callable[[str], bool]) -> bool:
     if request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
         return False
     kind = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
-    return not is_page(request.path) or kind != ("navigate", "document")
+    kinds = [("navigate", "document"), *([("navigate", "iframe")] if framed else [])]
+    return not is_page("/" + request.path.removeprefix(prefix)) or kind not in kinds
 
 
 def _hostname(address: str) -> str:
