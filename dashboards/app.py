@@ -75,7 +75,7 @@ def create_app(config: DashboardConfig | None = None, *, server: Flask | None = 
         suppress_callback_exceptions=True,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
-    app.layout = frame.layout(app, desk)
+    app.layout = lambda: frame.layout(app, desk)  # made anew for each visit: results come up while it runs
     frame.register(app, desk)
     app.server.register_blueprint(routes)
     policy = page_policy(app.csp_hashes(), config.frame_ancestors)

@@ -68,6 +68,21 @@ def serve(
     cache_size: Annotated[
         str, typer.Option("--cache-size", metavar="SIZE", help="Bound on that folder (512M, 2G).")
     ] = "2G",
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            "--jobs",
+            envvar="ATTNLENS_JOBS",
+            metavar="DIR",
+            help="Where probes that the page starts leave their results (default: the user's data folder).",
+        ),
+    ] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(
+            "--broker", envvar="CELERY_BROKER_URL", metavar="URL", help="Have workers of Celery run these probes."
+        ),
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = False,
 ) -> int:
     """Serve the dashboard until Ctrl+C: type a sentence, see every head, click one."""
@@ -78,6 +93,7 @@ def serve(
         find_embedded(model)  # an embedded name is checked at no cost; any other when the model is opened
     with bind(host, port) as bound:
         from attnlens.models.memory import parse_bytes  # loads torch: only once the port is ours
+        from dashboards.jobs.store import default_folder as jobs_folder
 
         config = DashboardConfig(
             model=DEFAULT_MODEL if model is None else model,
@@ -91,6 +107,8 @@ def serve(
             max_tokens=max_tokens,
             cache=cache or default_folder(),
             max_cache_bytes=parse_bytes(cache_size),
+            jobs=jobs or jobs_folder(),
+            broker=broker,
         )
         app = _app(config, opened=model is not None)
         address = _address(config)

@@ -32,6 +32,9 @@ class DashboardConfig:
         max_upload_bytes: largest file that the page takes.
         cache: folder in which runs and uploads are kept for all processes of a server; None keeps them in memory.
         max_cache_bytes: bound on that folder; what was not used for longest goes first.
+        jobs: folder in which probes that the page starts leave their results; None starts none.
+        broker: address of the broker of Celery that has them run; None runs them on this machine.
+        max_jobs: probes that wait or run at a time.
         max_waiting: requests that wait for a run at a time; keep it below the threads of a process.
     """
 
@@ -53,3 +56,6 @@ class DashboardConfig:
     cache: Path | None = None
     max_cache_bytes: int = 2 * 2**30
     max_waiting: int = 8
+    jobs: Path | None = None
+    broker: str | None = None
+    max_jobs: int = 2

@@ -13,6 +13,8 @@ from dashboards.abilities import kinds_of_files, kinds_of_lens
 from dashboards.choices import Choice, ModelChoices
 from dashboards.config import DashboardConfig
 from dashboards.folders import check_room, folder_of, stamp_of
+from dashboards.jobs.launching import launcher, start_here
+from dashboards.jobs.store import JobStore
 from dashboards.memo import Memo
 from dashboards.request import KINDS
 from dashboards.runs import RunRequest, RunStore
@@ -37,6 +39,7 @@ class Desk:
     runs: RunStore
     shelf: Shelf
     memo: Memo = field(default_factory=Memo)
+    jobs: JobStore = field(default_factory=lambda: JobStore(None, start_here))
 
     @classmethod
     def of(cls, config: DashboardConfig) -> Desk:
@@ -55,7 +58,8 @@ class Desk:
             max_characters=config.max_characters,
             max_tokens=config.max_tokens,
         )
-        return cls(config, choices, runs, Shelf(config.results, files))
+        jobs = JobStore(config.jobs, launcher(config.broker), max_active=config.max_jobs)
+        return cls(config, choices, runs, Shelf(config.results, files, jobs), jobs=jobs)
 
     def run(self, request: Mapping[str, Any], *, points: bool = False) -> Capture:
         """The run that a page's store names.

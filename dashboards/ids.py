@@ -106,3 +106,18 @@ LENS_GRID = "lens-grid"
 SHARES = "shares"
 METHOD = "method"
 FROM_TOKENS = "from-tokens"
+
+# Probes that the page starts
+JOB_CORPUS = "job-corpus"
+JOB_PATH = "job-path"
+JOB_UPLOAD = "job-upload"
+JOB_UPLOAD_NOTE = "job-upload-note"
+JOB_FAMILIES = "job-families"
+JOB_LIMIT = "job-limit"
+JOB_CAUSAL = "job-causal"
+JOB_SKIP = "job-skip"
+JOB_START = "job-start"
+JOBS = "jobs"
+JOBS_TICK = "jobs-tick"
+JOBS_CHANGED = "jobs-changed"
+JOB_ACTION = "job-action"  # type of the pattern-matching ids {"type": JOB_ACTION, "do": "cancel", "index": name}

@@ -13,6 +13,7 @@ from attnlens.errors import ResultsError
 
 if TYPE_CHECKING:
     from attnlens.report.results import HeadResults
+    from dashboards.jobs.store import JobStore
     from dashboards.store import FileStore
 
 __all__ = ["Shelf"]
@@ -27,26 +28,30 @@ class Shelf:
     Args:
         paths: folders or `heads.json` files; read now, so that a wrong path is found at start.
         files: where uploads are kept for all processes of a server; without it they live in this one's memory alone.
+        jobs: probes that the page started; their results are here by the job's name.
 
     Raises:
         ResultsError: a path holds no results.
     """
 
-    def __init__(self, paths: tuple[Path, ...] = (), files: FileStore | None = None) -> None:
+    def __init__(
+        self, paths: tuple[Path, ...] = (), files: FileStore | None = None, jobs: JobStore | None = None
+    ) -> None:
         from attnlens.report.results import load_results
 
         self._given: dict[str, HeadResults] = {}
         for path in paths:
             results = load_results(path)
             self._given[self._free_name(path)] = results
-        self._files = files
+        self._files, self._jobs = files, jobs
         self._uploads: OrderedDict[str, HeadResults] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the results given at start, in that order."""
-        return tuple(self._given)
+        """Names of the results given at start, in that order, and of those of probes that the page started."""
+        found = () if self._jobs is None else self._jobs.finished()
+        return (*self._given, *(name for name in found if name not in self._given))
 
     def name_for(self, model: str) -> str:
         """Name of the first results given at start that are of `model`; empty where none are."""
@@ -64,6 +69,8 @@ class Shelf:
             if name in self._uploads:
                 self._uploads.move_to_end(name)
                 return self._uploads[name]
+        if self._jobs is not None and (probed := self._jobs.results(name)) is not None:
+            return probed
         if (results := self._read(name)) is not None:
             return self._keep(name, results)
         raise ResultsError(f"no probe result {name[:80]!r} is loaded here; load its heads.json again.")

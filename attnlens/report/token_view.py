@@ -47,7 +47,7 @@ class TokensView:
         """One row per token, with the columns that the model tells."""
         columns = [("reads", "looks for"), ("writes", "writes when attended to")]
         told = [(name, title) for name, title in columns if any(getattr(row, name) for row in self.rows)]
-        rows = tuple((row.token, *("  ".join(getattr(row, name)) for name, _ in told)) for row in self.rows)
+        rows = tuple((row.token, *(" · ".join(getattr(row, name)) for name, _ in told)) for row in self.rows)
         return Table(self.caption, ("token", *(title for _, title in told)), rows if told else ())
 
 

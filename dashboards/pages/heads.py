@@ -15,6 +15,7 @@ from attnlens.report.heads_view import HeadRow, HeadsView, heads_view
 from attnlens.report.tables import count, share
 from dashboards import ids
 from dashboards.desk import Desk
+from dashboards.pages import probing
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.page import Control, Page
 from dashboards.pages.parts import aria, card, data_table, folded, graph, note, room_for, with_loading
@@ -38,6 +39,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
                     card("Heads by label", graph_, note(id=ids.HEADS_MAP_CAPTION), kind="label-map-card"),
                     _grid_card(view),
                     card("Nearly a label", html.Div(id=ids.HEADS_WEAK), kind="weak-card"),
+                    probing.layout(desk),
                 ],
                 id=ids.HEADS_BODY,
                 className="heads",
@@ -48,6 +50,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
 
 def register(app: Dash, desk: Desk) -> None:
     """Connect the page."""
+    probing.register(app, desk)
 
     @app.callback(
         Output(ids.HEADS_BODY, "className"),
