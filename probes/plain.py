@@ -70,7 +70,9 @@ def _add_rows(tally: Tally, seen: Observation, trials: RowTrials) -> None:
     _add(tally, seen, trials.keys, sums)
 
 
-def _guessed(trials: RowTrials, counted: Int64[np.ndarray, "trial key"]) -> Int64[np.ndarray, "key rule"]:
+def _guessed(
+    trials: RowTrials | OptionTrials, counted: Int64[np.ndarray, "trial key"]
+) -> Int64[np.ndarray, "key rule"]:
     """What rules get where they have no answer."""
     if trials.silent is None:
         return np.zeros((len(trials.keys), trials.points.shape[1]), dtype=np.int64)
@@ -107,7 +109,7 @@ def _add_options(tally: Tally, seen: Observation, trials: OptionTrials) -> None:
         "hits": (hit @ option).T,
         "mass": (in_units(amount) @ (option * trials.right[:, None])).T,
         "rival_mass": (in_units(amount) @ (option * ~trials.right[:, None])).T,
-        "rules": UNIT * ((option * trials.right[:, None]).T @ trials.points),
+        "rules": UNIT * ((option * trials.right[:, None]).T @ trials.points) + _guessed(trials, counted),
         "rule_hits": np.einsum("he,ek,er->krh", hit, option, trials.points),
     }
     _add(tally, seen, trials.keys, sums)

@@ -100,6 +100,8 @@ class OptionTrials:
         right: options that are right.
         cells: their `of` is the option.
         points: rules that answer with this option.
+        silent: rules that choose none of the options here: they get `chance`, as a head does that puts all its weight
+            there, since the options tie. None where a rule that names no option is wrong.
     """
 
     keys: tuple[Key, ...]
@@ -111,3 +113,4 @@ class OptionTrials:
     cells: Cells
     points: Bool[np.ndarray, "option rule"]
     level: Level = "word"
+    silent: Bool[np.ndarray, "trial rule"] | None = None

@@ -213,9 +213,7 @@ class _Desk:
         of_rule = of[entry]
         code = code_of(table.question[of_rule], _RULE_HITS, self.halves[table.text[of_rule]] * n_rules + rule)
         hits.parts.append((table.text[of_rule] * (n * n) + place[entry], weight[entry], code))
-        silent = [_silent(trials) for _, trials in asked] if any(t.silent is not None for _, t in asked) else None
-        guessed = None if silent is None else np.concatenate(silent) * chance[:, None]
-        self._count_rules(table, cluster, of_rule, rule, n_rules, guessed)
+        self._count_rules(table, cluster, of_rule, rule, n_rules, _guessed(asked, chance))
         enter(*_cells([trials.controls for _, trials in asked], table.firsts, n), _CONTROL)
         enter(*_cells([trials.shuffled for _, trials in asked], table.firsts, n), _SHUFFLED)
 
@@ -232,7 +230,7 @@ class _Desk:
         right = np.concatenate([trials.right for _, trials in asked]).astype(bool)
         of, place, weight = _cells([trials.cells for _, trials in asked], firsts, n)
         option, rule = np.nonzero(np.concatenate([trials.points for _, trials in asked]) & right[:, None])
-        self._count_rules(table, cluster, trial[option], rule, n_rules, None)
+        self._count_rules(table, cluster, trial[option], rule, n_rules, _guessed(asked, chance))
         question, where = table.question[trial], cluster[trial]
         rule_code = code_of(question[option], _RULE_HITS, self.halves[table.text[trial[option]]] * n_rules + rule)
         won = np.flatnonzero(right)
@@ -394,7 +392,16 @@ def _join_contests(contests: list[_Contest]) -> _Contest:
     )
 
 
-def _silent(trials: RowTrials) -> Bool[np.ndarray, "trial rule"]:
+def _guessed(
+    asked: Sequence[tuple[int, RowTrials]] | Sequence[tuple[int, OptionTrials]], chance: Index
+) -> Int64[np.ndarray, "trial rule"] | None:
+    """What rules get where they have no answer; None where every rule answers everywhere."""
+    if all(trials.silent is None for _, trials in asked):
+        return None
+    return np.asarray(np.concatenate([_silent(trials) for _, trials in asked]) * chance[:, None])
+
+
+def _silent(trials: RowTrials | OptionTrials) -> Bool[np.ndarray, "trial rule"]:
     shape = (len(trials.question), trials.points.shape[1])
     return np.zeros(shape, dtype=bool) if trials.silent is None else trials.silent
 

@@ -89,15 +89,18 @@ def _trials(asked: Sequence[tuple[Position, int | None, Contest]], near: Near) -
     asking = np.array([queries[-1] for _, _, queries, _ in options], dtype=np.int64)
     answer = np.array([words[-1] for _, _, _, words in options], dtype=np.int64)
     shares = [len(contest.right) / len(contest.options) for _, _, contest in scored]
+    trial = np.array([option[0] for option in options], dtype=np.int64)
+    points = near.points(asking, answer)
     return OptionTrials(
         keys=tuple(Key(AGREEMENT, None, at) for at in positions),
         asked=np.bincount([positions.index(at) for at, _, _ in asked], minlength=len(positions)),
         question=np.array([positions.index(at) for at, _, _ in scored], dtype=np.int64),
         chance=np.array(shares, dtype=np.float64),
-        option_trial=np.array([option[0] for option in options], dtype=np.int64),
+        option_trial=trial,
         right=np.array([option[1] for option in options], dtype=bool),
         cells=Cells(of.astype(np.int64), query.astype(np.int64), key.astype(np.int64), weight.astype(np.float64)),
-        points=near.points(asking, answer),
+        points=points,
+        silent=near.undecided(points, trial, len(scored)),
     )
 
 

@@ -46,6 +46,7 @@ class Near:
         self._before = np.zeros((len(self._tag) + 1, len(TAGS)), dtype=np.int64)  # words of each tag before a word
         self._before[known + 1, self._tag[known]] = 1
         np.cumsum(self._before, axis=0, out=self._before)
+        self._known = bool(self._before[-1].any())
 
     def points(
         self, asking: Int64[np.ndarray, " entry"], answer: Int64[np.ndarray, " entry"]
@@ -71,9 +72,25 @@ class Near:
         An offset that leaves the sentence is a wrong answer (Clark et al. 2019 count it so). Of a text without parts of
         speech nothing is known, so that no rule is silent there: none can answer anywhere.
         """
-        if not self._before[-1].any():
+        if not self._known:
             return np.zeros((len(asking), len(RULES)), dtype=bool)
         sides = (self._before[asking], self._before[-1] - self._before[asking + 1])
         n_words = np.stack(sides, axis=-1)[..., None]  # [trial tag side 1]
         lacking = (n_words < np.arange(1, len(_ORDINALS) + 1)).reshape(len(asking), len(RULES) - len(OFFSETS))
         return np.concatenate([np.zeros((len(asking), len(OFFSETS)), dtype=bool), lacking], axis=1)
+
+    def undecided(
+        self, points: Bool[np.ndarray, "option rule"], trial: Int64[np.ndarray, " option"], n_trials: int
+    ) -> Bool[np.ndarray, "trial rule"]:
+        """Which of `RULES` choose between options, but none of a trial's: neither right nor wrong there.
+
+        Args:
+            points: the options that the rules answer with.
+            trial: of each option.
+            n_trials: number of trials.
+        """
+        answered = np.zeros((n_trials, len(RULES)), dtype=bool)
+        np.logical_or.at(answered, trial, points)
+        chooses = np.ones(len(RULES), dtype=bool)
+        chooses[len(OFFSETS) :] = self._known
+        return ~answered & chooses

@@ -135,7 +135,28 @@ def test_a_head_that_finds_the_subject_scores_one_and_one_that_takes_the_nearest
     assert (cell.mass[0] / UNIT)[0] == pytest.approx(0.5)  # 0.4 and a sixth of the rest
     assert (cell.rival_mass[0] / UNIT)[0] == pytest.approx(0.1)
     rules = dict(zip(rule_names(PROBE), cell.rules[0] / UNIT, strict=True))
-    assert {name for name, hit in rules.items() if hit} == {"offset -4", "second NOUN left"}
+    assert {name for name, hit in rules.items() if hit == 1} == {"offset -4", "second NOUN left"}
+    assert {name for name, hit in rules.items() if hit == 0} == {"offset -2", "nearest NOUN left"}
+
+
+def test_a_rule_that_names_neither_noun_scores_as_a_head_that_follows_it():
+    """Its weight is nowhere among the options, so they tie: chance, and not a wrong answer."""
+    head = pointing([0, 0, 0, 0, 0, 4])  # the nearest adverb to the left, at offset -1
+
+    cell = tally_of(keys_rust(), head).cells[WORD]
+
+    rules = dict(zip(rule_names(PROBE), cell.rules[0] / UNIT, strict=True))
+    assert cell.hits[0, 0] / UNIT == rules["nearest ADV left"] == rules["offset -1"] == 0.5
+    assert rules["second PRON right"] == 0.5  # there is no such word
+
+
+def test_in_a_text_without_parts_of_speech_rules_about_them_choose_nothing():
+    marked = replace(sentence(WORDS), choices=(Choice("agreement", (5,), ((1,), (3,)), (0,)),))
+
+    rules = dict(zip(rule_names(PROBE), tally_of(marked, uniform(6)).cells[WORD].rules[0] / UNIT, strict=True))
+
+    assert {rules[name] for name in rules if "offset" not in name} == {0}
+    assert (rules["offset -4"], rules["offset -3"], rules["offset -2"]) == (1, 0.5, 0)
 
 
 def test_a_causal_model_is_also_asked_at_the_word_before_the_verb():
@@ -146,7 +167,7 @@ def test_a_causal_model_is_also_asked_at_the_word_before_the_verb():
 
     assert (tally.cells[WORD].hits[0, 0], tally.cells[PRED].hits[0, 0]) == (0, UNIT)
     rules = dict(zip(rule_names(PROBE), tally.cells[PRED].rules[0] / UNIT, strict=True))
-    assert {name for name, hit in rules.items() if hit} == {"offset -3", "second NOUN left"}
+    assert {name for name, hit in rules.items() if hit == 1} == {"offset -3", "second NOUN left"}
 
 
 def test_a_noun_right_before_the_verb_competes_at_its_own_place():

@@ -116,6 +116,7 @@ def option_trials(draw, n_words, n_tokens):
         cells=draw(cells(n_options, n, n, (1.0, 0.5))),
         points=flags(2 * n_options).reshape(-1, 2),
         level=level,
+        silent=draw(st.none() | st.just(flags(2 * n_trials).reshape(-1, 2))),
     )
 
 
