@@ -11,11 +11,20 @@ from functools import cache
 from attnlens.zoo import lexicon, verbs
 from attnlens.zoo.grammar import documents
 from attnlens.zoo.pairs import ATTRACTORS, minimal_pairs
-from attnlens.zoo.recipes import CORPUS_DOCUMENTS, CORPUS_SEED, PAIRS_DOCUMENTS, PAIRS_SEED, Recipe
+from attnlens.zoo.recipes import (
+    AGREEMENT_FIRST,
+    AGREEMENT_SENTENCES,
+    CORPUS_DOCUMENTS,
+    CORPUS_SEED,
+    PAIRS_DOCUMENTS,
+    PAIRS_SEED,
+    Recipe,
+)
 from attnlens.zoo.trees import Document, Word
 
 __all__ = [
     "agreeing_forms",
+    "agreement_documents",
     "corpus_documents",
     "held_out_sentences",
     "pairs_documents",
@@ -31,8 +40,19 @@ _CODAS = "b ck d ft g ll m n nd p r rk sk t x zz".split()
 
 
 def corpus_documents() -> tuple[Document, ...]:
-    """The documents of the embedded corpus."""
-    return tuple(documents(CORPUS_DOCUMENTS, seed=CORPUS_SEED))
+    """The documents of the embedded corpus: some as the grammar draws them, then those of `agreement_documents`."""
+    return (*documents(CORPUS_DOCUMENTS, seed=CORPUS_SEED), *agreement_documents())
+
+
+def agreement_documents() -> tuple[Document, ...]:
+    """Documents of one sentence, in which a noun of the other number stands between a subject and its verb.
+
+    They are first sentences of documents from which evaluation pairs are cut, so that no model trains on them.
+    """
+    later = itertools.islice(documents(PAIRS_DOCUMENTS, seed=PAIRS_SEED), AGREEMENT_FIRST, None)
+    firsts = (replace(document, sentences=document.sentences[:1]) for document in later)
+    chosen = itertools.islice(filter(_has_attractor, firsts), AGREEMENT_SENTENCES)
+    return tuple(replace(document, name=f"agreement-{number:04d}") for number, document in enumerate(chosen, 1))
 
 
 def pairs_documents(n: int = PAIRS_DOCUMENTS) -> tuple[Document, ...]:
@@ -73,8 +93,12 @@ def _allowed_documents(recipe: Recipe) -> Iterator[Document]:
             continue
         if rng.random() < recipe.single_share:
             document = replace(document, sentences=document.sentences[:1])
-        if rng.random() < recipe.plain_share or any(pair.kind == ATTRACTORS for pair in minimal_pairs([document])):
+        if rng.random() < recipe.plain_share or _has_attractor(document):
             yield document
+
+
+def _has_attractor(document: Document) -> bool:
+    return any(pair.kind == ATTRACTORS for pair in minimal_pairs([document]))
 
 
 def _with_invented_words(document: Document, rng: random.Random) -> str:

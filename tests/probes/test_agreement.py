@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 
 import numpy as np
 import pytest
 from probe_arrays import pointing, seen, sentence, uniform
 
+from probes.causal import CausalSettings, Tasks
 from probes.corpora.data import Choice, Corpus, Document
 from probes.corpora.sources import open_corpus
 from probes.family import Judging, Masking, rule_names
 from probes.plain import observe
+from probes.split import split_corpus
 from probes.syntax import SyntaxProbe
 from probes.syntax.agreement import contests
 from probes.tally import UNIT, Key, Tally
+from probes.thresholds import Thresholds
 
 PROBE = SyntaxProbe()
 WORD, PRED = Key("agreement"), Key("agreement", None, "pred")
@@ -41,31 +45,38 @@ def tally_of(tree, attention, **how):
 
 
 @pytest.fixture(scope="module")
-def many_contests(tmp_path_factory):
-    """300 sentences of the embedded models' grammar in which a noun of the other number stands before the verb."""
-    from attnlens.zoo.conllu import to_conllu
-    from attnlens.zoo.grammar import documents
+def embedded():
+    return open_corpus(None)
 
-    path = tmp_path_factory.mktemp("grammar") / "held-out.conllu"
-    path.write_text(to_conllu(documents(1000, seed=20250)), encoding="utf-8")
+
+@pytest.fixture(scope="module")
+def many_contests(embedded):
+    """The embedded corpus, less the sentences that ask nothing about agreement."""
     found = (
-        replace(document, sentences=(each,), first=index)
-        for document in open_corpus(path).documents()
+        replace(document, id=f"{document.id}-{index}", sentences=(each,), first=index)
+        for document in embedded.documents()
         for index, each in enumerate(document.sentences)
         if contests(each)
     )
-    return Corpus.of("held-out", tuple(islice(found, 300)))
+    return Corpus.of("attractors", tuple(found))
 
 
-@pytest.mark.parametrize(("model", "head"), [("attnlens/tiny-gpt2", "L2H1"), ("attnlens/tiny-bert", "L2H2")])
-def test_the_head_that_the_tiny_models_agree_with_is_labelled_where_the_verb_is_predicted(many_contests, model, head):
-    """The heads that interventions find; in BERT the verb is predicted at its mask."""
+@pytest.mark.parametrize(
+    ("model", "head", "causal"),
+    [("attnlens/tiny-gpt2", "L2H1", None), ("attnlens/tiny-bert", "L2H2", CausalSettings(draws=1, most_heads=1))],
+)
+def test_the_head_that_the_tiny_models_agree_with_is_labelled_where_the_verb_is_predicted(
+    many_contests, monkeypatch, model, head, causal
+):
+    """The heads that interventions find carry the label, and the badge; in BERT the verb is predicted at its mask."""
     import attnlens
     from probes.engine import run
 
+    monkeypatch.setattr("probes.engine.Tasks", partial(Tasks, n=40))  # the badge by few choices, which is quicker
+
     report = run(
         attnlens.load(model), "syntax", many_contests, random_models=0, close_reading=False, bootstrap=200,
-        permutations=999,
+        permutations=999, relations=["agreement"], examples=0, causal=causal,
     )  # fmt: skip
 
     labelled = {
@@ -74,6 +85,18 @@ def test_the_head_that_the_tiny_models_agree_with_is_labelled_where_the_verb_is_
     assert max(labelled, key=lambda name: labelled[name]["score"]) == head
     assert {label["at"] for label in labelled.values()} == {"pred"}
     assert labelled[head]["ci"][0] > 0.8
+    assert causal is None or labelled[head]["causal"]["verdict"] == "supported"
+
+
+def test_the_embedded_corpus_asks_often_enough_for_a_label(embedded, many_contests):
+    split = split_corpus(embedded)
+    halves = Counter(
+        bool(split.confirm[split.cluster(document.id.rpartition("-")[0], "")])
+        for document in many_contests.documents()
+        for _ in contests(document.sentences[0])
+    )
+
+    assert min(halves[False], halves[True]) >= Thresholds().fewest
 
 
 def test_a_verb_its_subject_and_the_noun_of_the_other_number_between_them():

@@ -17,6 +17,7 @@ def run(out, *options):
 def test_recipe_writes_models_cards_and_corpus_and_repeats_itself(tmp_path, monkeypatch, capsys, corpus_text):
     monkeypatch.setattr("attnlens.zoo.text.PAIRS_DOCUMENTS", 60)
     monkeypatch.setattr("attnlens.zoo.text.pairs_documents", few_documents)
+    monkeypatch.setattr("attnlens.zoo.text.agreement_documents", tuple)  # the corpus' last part, slow to draw
     monkeypatch.setattr("attnlens.zoo.text.held_out_sentences", frozenset)
 
     codes = [run(tmp_path / name, "--only", "tiny-llama") for name in ("first", "second")]
@@ -32,7 +33,9 @@ def test_recipe_writes_models_cards_and_corpus_and_repeats_itself(tmp_path, monk
     readme = (first / "README.md").read_text()
     assert f"{card['accuracy']['agreement']['value']:.3f}" in readme
     assert str(card["training"]["loss"]) in readme
-    assert (tmp_path / "first" / "data" / "grammar.conllu").read_text(encoding="utf-8") == corpus_text
+    corpus = (tmp_path / "first" / "data" / "grammar.conllu").read_text(encoding="utf-8")
+    assert corpus_text.startswith(corpus)
+    assert len(corpus) > 300_000
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "step 3/3" in printed.err

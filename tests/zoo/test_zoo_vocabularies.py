@@ -1,6 +1,7 @@
 import pytest
 
-from attnlens.zoo.text import corpus_documents
+from attnlens.zoo.grammar import documents
+from attnlens.zoo.recipes import CORPUS_DOCUMENTS, CORPUS_SEED
 from attnlens.zoo.vocabularies import build_tokenizer, save_tokenizer
 
 HOSTILE = '"’ 中文 👩‍🚀 naïve\n</script><img src=x onerror=alert(1)>\t\x00 \u202e end  '
@@ -13,7 +14,7 @@ FAMILIES = ("bert", "gpt2", "llama")
 
 @pytest.fixture(scope="module")
 def texts():
-    return [document.text for document in corpus_documents()]
+    return [document.text for document in documents(CORPUS_DOCUMENTS, seed=CORPUS_SEED)]
 
 
 @pytest.fixture(scope="module")
