@@ -28,7 +28,7 @@ from attnlens.models.running import _call
 from probes.batches import batches_of
 from probes.corpora.data import Corpus, Document
 from probes.corpora.sources import open_corpus
-from probes.engine import choose_families, separate
+from probes.families import choose_families, separate
 from probes.family import Probe
 from probes.seeing import Eyes
 from probes.shards import Totals, shards_of

@@ -20,7 +20,7 @@ import attnlens
 from probes.batches import BATCH_TOKENS
 from probes.corpora.sources import open_corpus
 from probes.counting import Plan, count_corpus
-from probes.engine import choose_families, separate
+from probes.families import choose_families, separate
 from probes.ray_engine import connected
 from probes.ray_workers import Crew, Opening
 from probes.shards import SHARD_SENTENCES, Totals

@@ -138,7 +138,7 @@ def read_closely(
     found: dict[str, Any] = {}
     for probe in closely:
         reading = CloseReading(
-            heads=tuple(map(str, eyes.lens.anatomy.heads())),
+            heads=tuple(map(str, eyes.heads)),
             confirm=split.confirm,
             alone=_alone(tallies[probe.name], split),
             look=_looks(lambda: eyes, texts),
@@ -172,8 +172,7 @@ def look(eyes: Eyes, texts: Sequence[Text]) -> list[Matrices]:
     """What a model does on texts, in their order; all of it is in memory at once."""
     seen = [each for each in eyes.read(texts) if each is not None]
     collector = _Collector()
-    anatomy = eyes.lens.anatomy
-    eyes.score(seen, [collector], Ledger({collector.name: ()}, anatomy.n_layers * anatomy.n_heads))
+    eyes.score(seen, [collector], Ledger({collector.name: ()}, len(eyes.heads)))
     return [_joined(collector.layers[each.reading.key]) for each in seen]
 
 

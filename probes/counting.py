@@ -42,6 +42,7 @@ class Plan:
         batch_size: texts per forward pass where whole matrices are read.
         batch_tokens: tokens per forward pass where sums are made, padding included.
         shard_sentences: sentences of a shard.
+        layers: whose heads are looked at, in order; None for all.
     """
 
     probes: tuple[Probe, ...]
@@ -51,18 +52,19 @@ class Plan:
     batch_size: int = 16
     batch_tokens: int = BATCH_TOKENS
     shard_sentences: int = SHARD_SENTENCES
+    layers: tuple[int, ...] | None = None
 
     def eyes(self, lens: Lens) -> Eyes:
         """A model as the plan reads it."""
-        return Eyes(lens, self.batch_size, self.window, batch_tokens=self.batch_tokens)
+        return Eyes(lens, self.batch_size, self.window, batch_tokens=self.batch_tokens, layers=self.layers)
 
     def count(self, lens: Lens, shard: Shard) -> ShardResult:
         """The sums of one shard. They depend on the model, the shard and the plan alone, whoever counts them."""
         if shard.number != STIMULI:
             return run_shard(self.eyes(lens), shard, self.probes, self.split)
-        found = run_stimuli(self.eyes(lens), self.probes, self.split, self.seed)
-        n_heads = _n_heads(lens)
-        nothing = {probe.name: Tally(0, n_heads, rule_names(probe)) for probe in self.probes}
+        eyes = self.eyes(lens)
+        found = run_stimuli(eyes, self.probes, self.split, self.seed)
+        nothing = {probe.name: Tally(0, len(eyes.heads), rule_names(probe)) for probe in self.probes}
         return found or ShardResult(STIMULI, np.zeros(0, np.int64), nothing)
 
     def shards(self, corpus: Corpus) -> Iterator[Shard]:
@@ -108,7 +110,8 @@ def count_corpus(
         ResultsError: `store` holds shards of another run.
         OutputError: a shard cannot be written, such as on a full disk; those that were written stay.
     """
-    totals = Totals(len(plan.split.confirm), _n_heads(lens), {probe.name: rule_names(probe) for probe in plan.probes})
+    n_heads = len(plan.eyes(lens).heads)
+    totals = Totals(len(plan.split.confirm), n_heads, {probe.name: rule_names(probe) for probe in plan.probes})
     if not plan.probes:  # all families of the run are probes of the stream, which read for themselves
         return totals
     if store is not None:
@@ -148,7 +151,3 @@ def count_corpus(
     for tally in totals.tallies.values():
         tally.cells = {key: tally.cells[key] for key in tally}  # the same order, whoever was first
     return totals
-
-
-def _n_heads(lens: Lens) -> int:
-    return lens.anatomy.n_layers * lens.anatomy.n_heads

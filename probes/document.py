@@ -10,7 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 from attnlens.heads import Head
-from attnlens.models.anatomy import Anatomy
 from probes.baselines import KINDS
 from probes.confidence import grade
 from probes.corpora.data import Corpus
@@ -136,8 +135,8 @@ def _metrics(index: int, findings: Findings) -> dict[str, float | None]:
     return found
 
 
-def relation_part(best: BestHead, anatomy: Anatomy) -> dict[str, Any]:
-    """One question with the head that is best on SELECT."""
+def relation_part(best: BestHead, heads: Sequence[Head]) -> dict[str, Any]:
+    """One question with the head that is best on SELECT, of these."""
     scores, head = best.scores, best.head
     missing = head is None
     at = 0 if head is None else head
@@ -148,7 +147,7 @@ def relation_part(best: BestHead, anatomy: Anatomy) -> dict[str, Any]:
         "relation": scores.key.relation,
         "direction": scores.key.direction,
         "at": scores.key.at,
-        "best_head": None if head is None else str(anatomy.heads()[head]),
+        "best_head": None if head is None else str(heads[head]),
         "select_score": None if missing else number(scores.score_select[at]),
         "score": None if missing else number(scores.score[at]),
         "ci": None if missing else _pair((low, high)),
@@ -166,8 +165,15 @@ def relation_part(best: BestHead, anatomy: Anatomy) -> dict[str, Any]:
     }
 
 
-def baselines_scope(findings: Findings, random: RandomPass) -> dict[str, Any]:
-    """Which baselines were applied somewhere, and why the others were not, in words and as data."""
+def baselines_scope(findings: Findings, random: RandomPass, layers: Sequence[int] | None = None) -> dict[str, Any]:
+    """Which baselines were applied somewhere, and why the others were not, in words and as data.
+
+    Args:
+        findings: of the run.
+        random: its pass over models with random weights.
+        layers: those that were chosen; None for all.
+    """
+    unscored = layers is not None and 0 not in layers
     judged = [each for each in findings.scores if each.conditions is not None]
     applied = [kind for kind in KINDS if any(kind in each.baselines for each in judged)]
     reasons = {
@@ -175,7 +181,7 @@ def baselines_scope(findings: Findings, random: RandomPass) -> dict[str, Any]:
         "other": "these families bring none",
         "pos": "no label says more than 'consistent with': no rule by part of speech was asked",
         "random": random.reason or "too few trials in its share of the corpus",
-        "layer 0": "the layers of this model have no order",
+        "layer 0": "the first layer was not scored" if unscored else "the layers of this model have no order",
         "shuffled": "these families shuffle nothing",
     }
     missing = {} if not judged else {kind: reason for kind, reason in reasons.items() if kind not in applied}
@@ -216,6 +222,7 @@ def scope_line(document: Mapping[str, Any]) -> str:
         f"seed {scope['seed']}, {scope['bootstrap']} bootstrap samples, {scope['permutations']} sign patterns",
         f"{scope['n_cells']} cells tried, {scope['n_tested']} tested",
         *([f"of the relations only {', '.join(scope['relations'])}"] if "relations" in scope else []),
+        *([f"of the layers only {', '.join(map(str, scope['layers']))}"] if "layers" in scope else []),
         f"{scope['n_heads'] - scope['n_labelled']} of {scope['n_heads']} heads unclassified",
         f"baselines {scope['baselines']}",
     ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from jaxtyping import Float64
+import numpy as np
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from attnlens.heads import Head
 from attnlens.models.anatomy import Anatomy
 from probes.family import Probe
 from probes.split import Split
@@ -65,15 +67,28 @@ def unsuited(probes: Iterable[object], anatomy: Anatomy) -> dict[str, str]:
     }
 
 
-def inspect_into(tally: Tally, probe: Probe, lens: Lens, split: Split, seed: int) -> None:
-    """Add what a family finds out from the model to its tally; nothing for families that do not."""
+def inspect_into(
+    tally: Tally, probe: Probe, lens: Lens, split: Split, seed: int, heads: Sequence[Head] | None = None
+) -> None:
+    """Add what a family finds out from the model to its tally; nothing for families that do not.
+
+    Args:
+        tally: of the family.
+        probe: the family.
+        lens: the model.
+        split: of the corpus.
+        seed: of what the family draws.
+        heads: those that the tally has, of the model's; None for all.
+    """
     if isinstance(probe, Inspecting):
-        _add(tally, probe.inspect(lens, seed), split)
+        every = lens.anatomy.heads()
+        kept = slice(None) if heads is None else np.array([every.index(head) for head in heads])
+        _add(tally, probe.inspect(lens, seed), split, kept)
 
 
-def _add(tally: Tally, found: Iterable[Inspected], split: Split) -> None:
+def _add(tally: Tally, found: Iterable[Inspected], split: Split, kept: slice | Int64[np.ndarray, " head"]) -> None:
     for each in found:
         cluster = stimulus_cluster(each.number, split)
-        values = in_units(each.values.numpy())
+        values = in_units(each.values.numpy()[kept])
         half = int(split.confirm[cluster])
         tally.add(each.key, cluster, half, trials=each.trials, asked=each.trials, hits=values, mass=values)

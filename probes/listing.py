@@ -11,7 +11,7 @@ from attnlens.capture.tokens import printable
 from attnlens.errors import AttnlensError
 from attnlens.plugins import installed
 from probes.corpora.data import Corpus, Document, Sentence
-from probes.engine import GROUP, load_family
+from probes.families import GROUP, load_family
 from probes.stream.family import StreamProbe
 
 __all__ = ["FamilyEntry", "draw_families", "families"]

@@ -53,6 +53,7 @@ def manifest_of(
         "window": plan.window,
         "batch tokens": plan.batch_tokens,
         "sentences of a shard": plan.shard_sentences,
+        "layers": None if plan.layers is None else ",".join(map(str, plan.layers)),
         "code": code_sha256(),
     }
     found |= {f"version of {name}": _version(name) for name in LIBRARIES}

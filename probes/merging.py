@@ -21,11 +21,12 @@ from attnlens.models.anatomy import Anatomy
 from probes.baselines import RandomBest
 from probes.choosing import chosen_questions
 from probes.counts import Counts
-from probes.engine import load_family, separate
+from probes.engine import layers_of
+from probes.families import load_family, separate
 from probes.findings import Question, Settings, find
 from probes.positions import PatternFacts
 from probes.random_models import RandomPass
-from probes.report import HeadReport, make_report
+from probes.report import HeadReport, heads_of, make_report
 from probes.split import Split
 from probes.tally import Tally
 
@@ -33,7 +34,18 @@ __all__ = ["merge_reports"]
 
 NOTE = "merged from the counts of {n} runs: no sentences beside labels, no trees, ensembles or probes of the stream"
 MODEL = ("model", "weights_sha256", "revision", "n_layers", "n_heads")
-SCOPE = ("families", "unit", "seed", "bootstrap", "permutations", "aggregation", "bos", "relations", "tokenizer")
+SCOPE = (
+    "families",
+    "unit",
+    "seed",
+    "bootstrap",
+    "permutations",
+    "aggregation",
+    "bos",
+    "relations",
+    "layers",
+    "tokenizer",
+)
 
 
 def merge_reports(reports: Sequence[HeadReport]) -> HeadReport:
@@ -62,8 +74,8 @@ def merge_reports(reports: Sequence[HeadReport]) -> HeadReport:
     tallies = {probe.name: _side_by_side([each.tallies[probe.name] for each in counts]) for probe in probes}
     settings = Settings(scope["seed"], scope["bootstrap"], scope["permutations"])
     anatomy = Anatomy.from_json(documents[0]["model"])
-    heads = anatomy.heads()
-    one_stack = len({head.stack for head in heads}) == 1
+    scored = scope.get("layers")
+    heads = heads_of(anatomy, scored)
     random = _random(documents, counts)
     relations = scope.get("relations")
     findings = find(
@@ -72,7 +84,7 @@ def merge_reports(reports: Sequence[HeadReport]) -> HeadReport:
         split,
         settings,
         random=random.best,
-        layers=np.array([head.layer for head in heads], dtype=np.int64) if one_stack else None,
+        layers=layers_of(heads),
         facts=_facts([each.facts for each in counts]),
         heads=[str(head) for head in heads],
         chosen=None if relations is None else chosen_questions(probes, tallies, relations),
@@ -91,6 +103,7 @@ def merge_reports(reports: Sequence[HeadReport]) -> HeadReport:
         tokenizer=scope.get("tokenizer"),
         random=random,
         relations=relations,
+        scored=scored,
     )
 
 

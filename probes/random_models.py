@@ -162,8 +162,7 @@ def read_share(
 
     def read(copy: Lens) -> tuple[Mapping[str, Tally], int]:
         eyes = make(copy)
-        n_heads = len(copy.anatomy.heads())
-        totals = Totals(len(split.confirm), n_heads, {probe.name: rule_names(probe) for probe in compared})
+        totals = Totals(len(split.confirm), len(eyes.heads), {probe.name: rule_names(probe) for probe in compared})
         n_sentences = 0
         for shard in shards_of(choose(corpus.documents(), share_of(corpus, n_models), seed)):
             totals.absorb(run_shard(eyes, shard, compared, split))

@@ -15,6 +15,7 @@ from attnlens.errors import EngineError, PluginError, UsageError
 from probes import engine
 from probes.corpora.sources import OneSource
 from probes.counting import Plan
+from probes.families import ALL
 from probes.ray_workers import Crew, Means, Opening
 from probes.report import HeadReport
 from probes.shards import Shard, ShardResult
@@ -30,7 +31,7 @@ STORE_BYTES = 256 << 20  # of shards and results on their way, when Ray is start
 
 def run(
     lens: Lens,
-    families: str | Sequence[str] = engine.ALL,
+    families: str | Sequence[str] = ALL,
     corpus: OneSource | Sequence[OneSource] | None = None,
     *,
     workers: int | None = None,
@@ -52,7 +53,7 @@ def run(
         load: the arguments of `attnlens.load` with which every worker opens the model itself, from a name or a folder
             that it can reach; weights, settings and tokenizer must be those of `lens`. None sends it the opened model
             by pickle, its own adapter included: every class in it must be importable there.
-        options: everything else that `probes.engine.run` takes.
+        options: everything else that `probes.engine.run` takes, such as `settings` or single ones.
 
     Raises:
         PluginError: Ray is not installed.

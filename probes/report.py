@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlens.errors import ResultsError
 from attnlens.files import check_writable, whole_file
+from attnlens.heads import Head
 from attnlens.models.anatomy import Anatomy
 from probes.counts import COUNTS, Counts, write_counts
 from probes.document import baselines_scope, head_part, relation_part, resampled, scope_line
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from probes.comparing import ResultComparison
 
-__all__ = ["CAVEAT", "FILES", "SCHEMA", "HeadReport", "check_folder", "make_report"]
+__all__ = ["CAVEAT", "FILES", "SCHEMA", "HeadReport", "check_folder", "heads_of", "make_report"]
 
 SCHEMA = "attnlens.heads/1"
 CAVEAT = "Attention is evidence of information movement, not explanation."
@@ -155,19 +156,21 @@ def make_report(
     tokenizer: Mapping[str, Any] | None = None,
     random: RandomPass = UNMEASURED,
     relations: Sequence[str] | None = None,
+    scored: Sequence[int] | None = None,
     layers: Sequence[LayerResults] = (),
     counts: Counts | None = None,
 ) -> HeadReport:
     """Put the findings into the shape of `heads.json`.
 
     `corpus` and `tokenizer` are parts of it, see `probes.document`; `random` is the pass over models with random
-    weights that `findings` were made with; `relations` are those that the caller has chosen, None for all; `layers` is
-    what probes of the residual stream found; `counts` are kept beside the document.
+    weights that `findings` were made with; `relations` and the `scored` layers are those that the caller has chosen,
+    None for all; `layers` is what probes of the residual stream found; `counts` are kept beside the document.
 
     Raises:
         ResultsError: the document breaks its own schema (a bug, or a plug-in's label without a name).
     """
-    heads = [head_part(head, index, findings) for index, head in enumerate(anatomy.heads())]
+    names = heads_of(anatomy, scored)
+    heads = [head_part(head, index, findings) for index, head in enumerate(names)]
     n_labelled = sum(bool(head["labels"]) for head in heads)
     document: dict[str, Any] = {
         "schema": SCHEMA,
@@ -191,23 +194,30 @@ def make_report(
             "n_labelled": n_labelled,
             "unclassified_share": 1 - n_labelled / len(heads),
             "thresholds": asdict(settings.thresholds),
-            **baselines_scope(findings, random),
+            **baselines_scope(findings, random, scored),
             "tokenizer": None if tokenizer is None else dict(tokenizer),
             "caveat": CAVEAT,
         },
         "versions": _versions(),
         "heads": heads,
-        "relations": [relation_part(best, anatomy) for best in findings.best],
+        "relations": [relation_part(best, names) for best in findings.best],
         **findings.own,
     }
     if relations is not None:
         document["scope"]["relations"] = list(relations)
+    if scored is not None:
+        document["scope"]["layers"] = list(scored)
     if layers:
         document["scope"] |= {"stream": {each.family: dict(each.about) for each in layers}}
         document["layers"] = [row for each in layers for row in each.to_json()]
     document["scope"]["line"] = scope_line(document)
     _validate(document)
-    return HeadReport(document, cells_frame(anatomy, findings), counts)
+    return HeadReport(document, cells_frame(names, findings), counts)
+
+
+def heads_of(anatomy: Anatomy, layers: Sequence[int] | None) -> list[Head]:
+    """The heads of some layers, in order; of all where None."""
+    return [head for head in anatomy.heads() if layers is None or head.layer in layers]
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from attnlens.capture.tap import INTERFACE
 from attnlens.capture.tokens import EncodedText, Token, printable
-from attnlens.errors import TextError
+from attnlens.errors import TextError, UsageError
 from attnlens.models.running import has_head
 from probes.batches import BATCH_TOKENS, batches_of
 from probes.corpora.data import Sentence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from attnlens.capture.run import Capture
     from attnlens.models.lens import Lens
 
-__all__ = ["Eyes", "Seen", "reading_of"]
+__all__ = ["Eyes", "Seen", "chosen_layers", "reading_of"]
 
 _PUNCTUATION = (".", ",")
 
@@ -76,16 +76,38 @@ def _marks(tokens: Sequence[Token]) -> tuple[Bool[np.ndarray, " token"], Bool[np
     return special, stops | (special & (np.arange(len(special)) > 0))
 
 
+def chosen_layers(layers: Iterable[int], n_layers: int) -> tuple[int, ...]:
+    """Layers in order, each once.
+
+    Raises:
+        UsageError: none at all, or one that the model does not have.
+    """
+    chosen = tuple(sorted(set(layers)))
+    if not chosen:
+        raise UsageError("no layer was named; write some, such as 0,3-5, or leave the choice out for all.")
+    if wrong := [layer for layer in chosen if not 0 <= layer < n_layers]:
+        raise UsageError(f"the model has no layer {wrong[0]}; its layers are 0 to {n_layers - 1}.")
+    return chosen
+
+
 class Eyes:
     """A lens with the settings under which a corpus is read.
 
     Attributes:
+        layers: those whose heads are looked at, in order.
+        heads: their addresses, layer by layer; whatever has an axis `head` has these, in this order.
         bos: every text seen so far began with the tokenizer's beginning-of-sequence token, put there by the tokenizer
             or by us; None where the tokenizer has no such token, or nothing was seen.
     """
 
     def __init__(
-        self, lens: Lens, batch_size: int = 16, window: int = WINDOW_WORDS, *, batch_tokens: int = BATCH_TOKENS
+        self,
+        lens: Lens,
+        batch_size: int = 16,
+        window: int = WINDOW_WORDS,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        layers: Sequence[int] | None = None,
     ) -> None:
         """Set up.
 
@@ -94,8 +116,12 @@ class Eyes:
             batch_size: texts per forward pass of `look`.
             window: words that a window of sentences has at most.
             batch_tokens: tokens per forward pass of `score`, padding included.
+            layers: the layers to look at, see `chosen_layers`; None for all.
         """
         self.lens = lens
+        self._chosen = None if layers is None else tuple(layers)
+        self.layers = tuple(range(lens.anatomy.n_layers)) if layers is None else tuple(layers)
+        self.heads = tuple(head for head in lens.anatomy.heads() if head.layer in self.layers)
         self.window = window
         self.batch_size = batch_size
         self.batch_tokens = batch_tokens
@@ -185,8 +211,10 @@ class Eyes:
 
         def run(batch: Sequence[Seen]) -> None:
             readings = [text.reading for text in batch]
-            scorer = Scorer(readings, probes, ledger, n_heads=anatomy.n_heads, aggregation=self.aggregation)
-            self.lens.reduce_encoded([text.encoded for text in batch], scorer)
+            scorer = Scorer(
+                readings, probes, ledger, n_heads=anatomy.n_heads, aggregation=self.aggregation, layers=self.layers
+            )
+            self.lens.reduce_encoded([text.encoded for text in batch], scorer, layers=self._chosen)
 
         lengths = [len(text.reading.special) for text in texts]
         chosen = list(batches_of(lengths, anatomy.n_heads, self.batch_tokens))
@@ -212,7 +240,7 @@ class Eyes:
         """Each text with what the model saw, in order: all heads' weights of one text in memory at a time."""
         spans = [[span for span in text.spans if span[1] > span[0]] for text in texts]
         captures = self.lens.captures(
-            [text.text for text in texts], batch_size=self.batch_size, word_spans=spans, bos=True
+            [text.text for text in texts], batch_size=self.batch_size, layers=self._chosen, word_spans=spans, bos=True
         )
         for text, capture in zip(texts, captures, strict=True):
             self._note_bos([capture.tokens])
@@ -221,10 +249,10 @@ class Eyes:
     def _observation(self, text: Text, capture: Capture) -> Observation:
         encoded = EncodedText(capture.text, capture.tokens, capture.words, (), False)
         reading = reading_of(text, encoded, causal=self.causal)
-        maps = capture.attention().numpy()
+        maps = np.stack([capture.attention(layer).numpy() for layer in self.layers])
         n_heads = maps.shape[1]
         attention = counted(maps.reshape(-1, *maps.shape[2:]))
-        visible = np.stack([capture.visible(layer).numpy() for layer in range(capture.n_layers)])
+        visible = np.stack([capture.visible(layer).numpy() for layer in self.layers])
         words = [None if word < 0 else int(word) for word in reading.word_of_token]
         return Observation(
             **{part.name: getattr(reading, part.name) for part in fields(Reading)},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnlens.models.anatomy import Anatomy
+from attnlens.heads import Head
 from probes.baselines import KINDS
 from probes.findings import Findings
 from probes.labels import Corrected
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["cells_frame"]
 
 
-def cells_frame(anatomy: Anatomy, findings: Findings) -> pd.DataFrame:
+def cells_frame(heads: Sequence[Head], findings: Findings) -> pd.DataFrame:
     """One row per family, relation, direction and head; `label` is empty where none was earned."""
     import pandas as pd
 
-    heads = anatomy.heads()
     places = {
         "head": [str(head) for head in heads],
         "layer": np.array([head.layer for head in heads], dtype=np.int32),

@@ -193,6 +193,8 @@ def _scope(document: Mapping[str, Any]) -> Iterator[str]:
     )
     if "relations" in scope:
         yield f"Of the relations only these were tested: {printable(', '.join(scope['relations']))}."
+    if "layers" in scope:
+        yield f"Of the layers only these were scored: {', '.join(map(str, scope['layers']))}."
     if left := corpus["n_skipped_sentences"]:
         yield f"{count(left, 'sentence')} did not fit the model and {'was' if left == 1 else 'were'} skipped."
     if left := corpus["n_dropped_words"]:

@@ -69,8 +69,7 @@ def run_stimuli(eyes: Eyes, probes: Sequence[Probe], split: Split, seed: int) ->
 
 
 def _ledger(eyes: Eyes, probes: Sequence[Probe]) -> Ledger:
-    anatomy = eyes.lens.anatomy
-    return Ledger({probe.name: rule_names(probe) for probe in probes}, anatomy.n_layers * anatomy.n_heads)
+    return Ledger({probe.name: rule_names(probe) for probe in probes}, len(eyes.heads))
 
 
 class _Found:

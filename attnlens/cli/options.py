@@ -30,6 +30,8 @@ __all__ = [
     "text_or_pair",
 ]
 
+_MOST_LAYERS = 10_000  # no model has more; a slip of the finger in a range must not fill the memory
+
 ModelOption = Annotated[
     str,
     typer.Option(
@@ -101,15 +103,21 @@ def listed(given: str | None) -> tuple[str, ...] | None:
 
 
 def read_layers(given: str | None) -> tuple[int, ...] | None:
-    """Numbers of layers between commas, such as `0,3`; None where nothing was given.
+    """Numbers of layers between commas, or from one to another, such as `0,3-5`; None where nothing was given.
 
     Raises:
         UsageError: something else.
     """
     parts = listed(given)
-    if parts is not None and not all(part.isdecimal() for part in parts):
-        raise UsageError(f"--layers {given!r} is no list of layers; write numbers from 0 on: --layers 0,3.")
-    return None if parts is None else tuple(map(int, parts))
+    if parts is None:
+        return None
+    found: list[int] = []
+    for part in parts:
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last) < _MOST_LAYERS)):
+            raise UsageError(f"--layers {given!r} is no list of layers; write numbers from 0 on: --layers 0,3-5.")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
 
 
 def load_lens(model: str, *, device: str | None = None, **options: Any) -> Lens:

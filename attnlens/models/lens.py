@@ -303,17 +303,22 @@ class Lens:
         """
         return self._reader.encoded(texts, word_spans, bos)
 
-    def reduce_encoded(self, texts: Sequence[EncodedText], *reducers: Reducer) -> None:
+    def reduce_encoded(
+        self, texts: Sequence[EncodedText], *reducers: Reducer, layers: Iterable[int] | None = None
+    ) -> None:
         """Let the weights of one batch pass by reducers, layer by layer: `reduce` for texts that are encoded already.
 
         Args:
             texts: what runs as one batch, padded on the right.
             reducers: as in `reduce`.
+            layers: the layers to reduce; None for all.
 
         Raises:
             TextError: a text beyond the model's context.
+            UsageError: no such layer.
         """
-        reduce_batch(self._opened, self._reader.encoded_batch(texts), reducers, Wanted())
+        wanted = Wanted() if layers is None else self._planner.plan(None, False, layers, None, (), False).wanted
+        reduce_batch(self._opened, self._reader.encoded_batch(texts), reducers, wanted)
 
     def estimate(
         self,

@@ -181,7 +181,9 @@ def map_of_values(
 def results_map_view(results: HeadResults) -> HeadMapView:
     """A map of a model's heads coloured by the category of their primary label; no run is needed."""
     anatomy, n_labelled = results.anatomy, len(results.labelled)
-    n_heads = anatomy.n_layers * anatomy.n_heads
+    chosen = results.scope.get("layers")
+    n_heads = anatomy.n_layers * anatomy.n_heads if chosen is None else len(results.heads)
+    only = "" if chosen is None else f" Only layers {', '.join(map(str, chosen))} were scored."
     return HeadMapView(
         values=None,
         metric=None,
@@ -191,7 +193,7 @@ def results_map_view(results: HeadResults) -> HeadMapView:
         title="Heads by label",
         caption=(
             f"{n_labelled} of {count(n_heads, 'head')} {'carries' if n_labelled == 1 else 'carry'} a label; "
-            f"colour is the category of the primary one, grey is unclassified. {_ORDER}"
+            f"colour is the category of the primary one, grey is unclassified.{only} {_ORDER}"
         ),
     )
 

@@ -16,7 +16,8 @@ from probes.calibration.material import Material, grammar_material, material_of
 from probes.calibration.suites import cases_of
 from probes.calibration.truth import Claim, Outcome, judge
 from probes.corpora.sources import open_corpus
-from probes.engine import GROUP, load_family, run
+from probes.engine import run
+from probes.families import GROUP, load_family
 
 __all__ = ["Measured", "Recipe", "Settings", "families_for", "measure", "prepared", "read", "readings"]
 

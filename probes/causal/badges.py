@@ -109,11 +109,21 @@ def with_badges(
     tasks: Tasks,
     settings: CausalSettings | None = None,
     progress: Progress | None = None,
+    heads: Sequence[Head] | None = None,
 ) -> Findings:
-    """The findings with the badge on each label for which there is a test; unchanged where the model has no words."""
+    """The findings with the badge on each label for which there is a test; unchanged where the model has no words.
+
+    Args:
+        findings: of a run.
+        lens: its model.
+        tasks: of this model.
+        settings: how.
+        progress: called with (heads done, heads in all).
+        heads: those of the findings, in their order; None for all of the model's.
+    """
     if impossible(lens) is not None:
         return findings
-    heads = lens.anatomy.heads()
+    heads = lens.anatomy.heads() if heads is None else heads
     claims: dict[str, Claim] = {}
     for each in sorted(findings.labels(), key=lambda label: -label.confidence):
         task = task_of(each.family, each.scores.key.relation)

@@ -52,7 +52,7 @@ def pattern_facts(eyes: Eyes, corpus: Corpus, split: Split, seed: int) -> Patter
 
     select, confirm = sampled(corpus, split, eyes, seed)
     shares = determined(eyes, select, confirm)
-    norms = resting_norms(eyes.lens, confirm)
+    norms = resting_norms(eyes.lens, confirm, eyes.layers)
     return PatternFacts(shares if len(shares) else None, None if norms is None else norms.no_op)
 
 
@@ -81,9 +81,8 @@ def determined(eyes: Eyes, select: Sequence[Text], confirm: Sequence[Text]) -> F
 
 
 def _pass(eyes: Eyes, texts: Sequence[Text], kernels: Kernels) -> None:
-    anatomy = eyes.lens.anatomy
     seen = [each for each in eyes.read(texts) if each is not None]
-    eyes.score(seen, [kernels], Ledger({kernels.name: ()}, anatomy.n_layers * anatomy.n_heads))
+    eyes.score(seen, [kernels], Ledger({kernels.name: ()}, len(eyes.heads)))
 
 
 class Kernels:
@@ -207,16 +206,22 @@ class RestingNorms:
         return np.asarray(np.nan_to_num(self.length, nan=np.inf) <= SMALL)
 
 
-def resting_norms(lens: Lens, texts: Sequence[Text]) -> RestingNorms | None:
+def resting_norms(lens: Lens, texts: Sequence[Text], layers: Sequence[int] | None = None) -> RestingNorms | None:
     """P6 of every head, from the vectors that it moves; None where the model's value vectors cannot be had.
 
     A head rests at the set of places (first token, separators, full stops and commas) that has most of its weight, and
     at least 0.3 of it. Source: Kobayashi et al. 2020 (arXiv:2004.10102), section 3; `f(x) = (x W_V + b_V) W_O`.
+
+    Args:
+        lens: the model.
+        texts: the first of these are read.
+        layers: the layers whose heads are meant; None for all.
     """
     found = []
+    read = tuple(range(lens.anatomy.n_layers)) if layers is None else tuple(layers)
     try:
-        for run in lens.captures([text.text for text in texts[:NORMS_OF]], points=("v",), bos=True):
-            found.append(_of_run(lens, run))
+        for run in lens.captures([text.text for text in texts[:NORMS_OF]], layers=layers, points=("v",), bos=True):
+            found.append(_of_run(lens, run, read))
     except (CaptureError, UnsupportedModelError):
         return None
     if not found:
@@ -225,13 +230,15 @@ def resting_norms(lens: Lens, texts: Sequence[Text]) -> RestingNorms | None:
     return RestingNorms(_mean(lengths), _mean(shares))
 
 
-def _of_run(lens: Lens, run: Capture) -> tuple[Float64[np.ndarray, " head"], Float64[np.ndarray, " head"]]:
+def _of_run(
+    lens: Lens, run: Capture, layers: Sequence[int]
+) -> tuple[Float64[np.ndarray, " head"], Float64[np.ndarray, " head"]]:
     special = torch.tensor([token.special for token in run.tokens])
     first = torch.arange(len(special)) == 0
     marks = torch.tensor([token.label in (".", ",") for token in run.tokens]) & ~special
     sets = torch.stack([first, special & ~first, marks])
     lengths, shares = [], []
-    for layer in range(lens.anatomy.n_layers):
+    for layer in layers:
         projection, _ = head_projection(lens.opened, lens.anatomy.main_stack, layer)
         values = run.residual("v", layer).float()
         values = values.repeat_interleave(len(projection) // len(values), dim=0)

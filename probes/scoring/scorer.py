@@ -39,6 +39,7 @@ class Scorer:
         *,
         n_heads: int,
         aggregation: Aggregation,
+        layers: Sequence[int] | None = None,
     ) -> None:
         """Ask the families about the texts.
 
@@ -48,7 +49,9 @@ class Scorer:
             ledger: what adds up.
             n_heads: heads of a layer.
             aggregation: how a word's row follows from those of its pieces.
+            layers: those that pass by; None for all from the first one on. The ledger has their heads, in this order.
         """
+        self._place = None if layers is None else {layer: place for place, layer in enumerate(layers)}
         self.readings, self.ledger, self.n_heads = tuple(readings), ledger, n_heads
         self.n_tokens = max(len(reading.special) for reading in readings)
         self.n_words = max(len(reading.kept) for reading in readings)
@@ -66,7 +69,8 @@ class Scorer:
             self._layer = _Layer((len(self.readings), self.n_heads, self.n_tokens, self.n_tokens), tile)
         if self._layer.add(tile):
             self._layer.close([len(reading.special) for reading in self.readings])
-            self._score(self._layer, tile.site.layer * self.n_heads)  # type: ignore[attr-defined]
+            layer: int = tile.site.layer  # type: ignore[attr-defined]
+            self._score(self._layer, (layer if self._place is None else self._place[layer]) * self.n_heads)
 
     def merge(self, other: Any) -> Any:
         """Nothing to merge: what was counted is in the ledger."""

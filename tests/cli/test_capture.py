@@ -187,7 +187,7 @@ def test_the_model_writes_on_as_transformers_does(cli, family_folder, tmp_path):
     ("options", "code", "expected"),
     [
         (["--layers", "0,9"], 2, "0 to 3"),
-        (["--layers", "one"], 2, "--layers 0,3"),
+        (["--layers", "one"], 2, "--layers 0,3-5"),
         (["--heads", "L0H9"], 2, "L0H0 to L3H5"),
         (["--heads", "nonsense"], 2, "L5H1"),
         (["--points", "resid_mild"], 2, "resid_mid"),

@@ -208,14 +208,14 @@ class EvenWords(SyntaxProbe):
     [(lambda seed: object(), "is no probe: it lacks"), (lambda: None, "cannot be made with seed=0: TypeError")],
 )
 def test_what_is_no_probe_is_refused(lens, monkeypatch, made, reason):
-    monkeypatch.setattr("probes.engine.load_plugin", lambda group, name: made)
+    monkeypatch.setattr("probes.families.load_plugin", lambda group, name: made)
 
     with pytest.raises(PluginError, match=reason):
         run(lens, "mine", limit=5)
 
 
 def test_families_of_others_run_like_the_built_in_ones(minilm, shared_data, monkeypatch):
-    monkeypatch.setattr("probes.engine.load_plugin", lambda group, name: EvenWords)
+    monkeypatch.setattr("probes.families.load_plugin", lambda group, name: EvenWords)
 
     report = run(load(minilm), "mine", shared_data("en_gum-ud-dev.conllu"), limit=100)
 

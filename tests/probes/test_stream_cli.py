@@ -11,7 +11,8 @@ from attnlens.errors import CorpusError, UsageError
 from attnlens.models.lens import load
 from attnlens.report.results import load_results
 from probes.corpora.sources import open_corpus
-from probes.engine import choose_families, run, separate
+from probes.engine import run
+from probes.families import choose_families, separate
 from probes.stream.settings import StreamSettings
 
 FAST = {"bootstrap": 50, "permutations": 99, "random_models": 0}
