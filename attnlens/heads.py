@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import chain
 from operator import index
 from typing import Any, SupportsIndex
 
 from attnlens.errors import HeadAddressError
 
-__all__ = ["Head"]
+__all__ = ["Head", "in_words"]
 
 _PRINTED = re.compile(r"(?P<stack>[EDX]?)L(?P<layer>\d+)H(?P<head>\d+)", re.IGNORECASE)
 _PAIR = re.compile(r"(?P<layer>\d+)[.:](?P<head>\d+)")
@@ -64,6 +66,22 @@ class Head:
             f"{self} does not exist: the model has {n_layers} layers of {n_heads} heads, "
             f"{self.stack}L0H0 to {self.stack}L{n_layers - 1}H{n_heads - 1}."
         )
+
+
+def in_words(heads: Iterable[Head]) -> str:
+    """Heads as one says them, stretches within a layer by their ends.
+
+    >>> in_words([Head(1, 0), Head(1, 1), Head(1, 2), Head(2, 3), Head(2, 5)])
+    'L1H0 to L1H2, L2H3, L2H5'
+    """
+    runs: list[list[Head]] = []
+    for head in sorted(set(heads), key=lambda each: (each.stack, each.layer, each.head)):
+        if runs and replace(runs[-1][-1], head=runs[-1][-1].head + 1) == head:
+            runs[-1].append(head)
+        else:
+            runs.append([head])
+    said = ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run) for run in runs)
+    return ", ".join(chain.from_iterable(said))
 
 
 def _counts(part: Any) -> bool:

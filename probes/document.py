@@ -15,7 +15,7 @@ from probes.confidence import grade
 from probes.corpora.data import Corpus
 from probes.evidence import Example
 from probes.findings import BestHead, Findings
-from probes.labels import Judgement, primary
+from probes.labels import Judgement, caveat, primary
 from probes.positions import METRICS
 from probes.random_models import RandomPass
 from probes.scores import Scores
@@ -105,6 +105,7 @@ def _label(judgement: Judgement, findings: Findings) -> dict[str, Any]:
         "grade": None if judgement.failed is not None else grade(judgement.confidence),
         "modifiers": list(judgement.modifiers),
         "causal": None if judgement.causal is None else dict(judgement.causal),
+        "caveat": caveat(judgement),
         "reach": number(scores.reach),
         "examples": [_example(example) for example in examples],
     } | dict(findings.beside.get((judgement.family, head), {}))

@@ -31,7 +31,22 @@ from probes.simple_rules import Explanation, SimpleRules
 from probes.statistics import benjamini_hochberg
 from probes.thresholds import Thresholds
 
-__all__ = ["Corrected", "Judgement", "Tier", "adjusted", "judgements", "primary", "unsure", "verdict"]
+__all__ = [
+    "NOT_SHOWN",
+    "Corrected",
+    "Judgement",
+    "Tier",
+    "adjusted",
+    "caveat",
+    "judgements",
+    "primary",
+    "unsure",
+    "verdict",
+]
+
+NOT_SHOWN = "consistent with this, not shown to be used"
+SHOWN = ("supported", "supported together")
+"""Verdicts of interventions that show a head in use."""
 
 Tier = Literal["plain", "strong", "explained"]
 
@@ -43,6 +58,7 @@ SPECIFICITY = (
     "duplicate-token",
     "entity",
     "rare-word",
+    "previous",
     "positional",
     "delimiter",
     "first-token",
@@ -307,6 +323,12 @@ def primary(judgements: Sequence[Judgement]) -> Judgement | None:
         )
 
     return min(judgements, key=rank, default=None)
+
+
+def caveat(judgement: Judgement) -> str | None:
+    """What a label does not say: that the model uses the head; None where an intervention has shown it."""
+    shown = judgement.causal is not None and judgement.causal["verdict"] in SHOWN
+    return None if shown or judgement.failed is not None else NOT_SHOWN
 
 
 def verdict(

@@ -10,7 +10,7 @@ import numpy as np
 from attnlens.heads import Head
 from probes.baselines import KINDS
 from probes.findings import Findings
-from probes.labels import Corrected
+from probes.labels import Corrected, Judgement
 from probes.scores import Scores
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["cells_frame"]
 
 
 def cells_frame(heads: Sequence[Head], findings: Findings) -> pd.DataFrame:
-    """One row per family, relation, direction and head; `label` is empty where none was earned."""
+    """One row per family, relation, direction and head; `label` and `causal` are empty where none was earned."""
     import pandas as pd
 
     places = {
@@ -28,12 +28,21 @@ def cells_frame(heads: Sequence[Head], findings: Findings) -> pd.DataFrame:
         "layer": np.array([head.layer for head in heads], dtype=np.int32),
         "index": np.array([head.head for head in heads], dtype=np.int32),
     }
-    labels = {(id(each.scores), each.head): each.wording.label for each in findings.labels()}
+    labels = {(id(each.scores), each.head): each for each in findings.labels()}
     parts = []
     for scores, q in zip(findings.scores, findings.q, strict=True):
-        names = [labels.get((id(scores), head)) for head in range(len(heads))]
-        parts.append(pd.DataFrame(_columns(scores, places, q) | {"label": pd.array(names, dtype="string")}))
+        own = [labels.get((id(scores), head)) for head in range(len(heads))]
+        said = {
+            "label": pd.array([None if each is None else each.wording.label for each in own], dtype="string"),
+            "causal": pd.array([None if each is None else _verdict(each) for each in own], dtype="string"),
+        }
+        parts.append(pd.DataFrame(_columns(scores, places, q) | said))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _verdict(label: Judgement) -> str:
+    """What an intervention showed of a label's head."""
+    return "not tested" if label.causal is None else str(label.causal["verdict"])
 
 
 def _columns(scores: Scores, places: dict[str, Any], q: Corrected) -> dict[str, Any]:
@@ -79,7 +88,6 @@ def _columns(scores: Scores, places: dict[str, Any], q: Corrected) -> dict[str, 
         "q": q.label,
         "q_strong": q.strong,
         "tested": scores.tested,
-        "label": None,
     }
 
 

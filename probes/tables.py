@@ -7,6 +7,7 @@ from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any
 
 from attnlens.capture.tokens import printable
+from attnlens.heads import Head, in_words
 from attnlens.report.tables import count, number, share
 from probes.head_map import head_map
 
@@ -38,6 +39,7 @@ EXPLAINED = {"explained-by-position": "explained by position", "explained-by-POS
 LEGEND = "d→h: the dependent attends to its head; h→d: the head attends to its dependent."
 RULES = ("b0", "b1", "b2", "b3")
 SHOWN_WEAK = 12
+UNPROVEN = "°"
 
 
 def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | RenderableType]:
@@ -49,6 +51,7 @@ def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | Rendera
         yield from head_map(document, width)
         yield ""
         yield _labels(labelled, width)
+        yield from _proven(document, width)
     yield from _weak(document, width)
     asked = [row for row in document["relations"] if row["direction"] in DIRECTIONS]
     relations = [row for row in asked if row["verdict"] != "insufficient data"]
@@ -66,6 +69,17 @@ def draw(document: Mapping[str, Any], width: int = 80) -> Iterator[str | Rendera
         yield f"{count(others, 'question')} in other directions, reported only: see heads.json."
     yield ""
     yield from _scope(document)
+
+
+def _proven(document: Mapping[str, Any], width: int) -> Iterator[str]:
+    """What the mark beside labels means, and what no label says."""
+    caveats = dict.fromkeys(label["caveat"] for label in _all_labels(document) if label.get("caveat"))
+    for caveat in caveats:
+        yield from fill(f"{UNPROVEN} {caveat}. {document['scope']['caveat']}", min(width, 100)).splitlines()
+
+
+def _all_labels(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    return (label for head in document["heads"] for label in head["labels"])
 
 
 def _weak(document: Mapping[str, Any], width: int) -> Iterator[str]:
@@ -159,8 +173,17 @@ def _label_name(label: Mapping[str, Any]) -> str:
     named = _named(name, label["direction"], label.get("at"))
     marks = [*([explained] if explained else []), *label.get("modifiers", ())]
     if label.get("causal"):
-        marks.append(f"causal: {printable(label['causal']['verdict'])}")
-    return f"{named} ({', '.join(marks)})" if marks else named
+        marks.append(f"causal: {_verdict(label['causal'])}")
+    whole = f"{named} ({', '.join(marks)})" if marks else named
+    return f"{whole} {UNPROVEN}" if label.get("caveat") else whole
+
+
+def _verdict(causal: Mapping[str, Any]) -> str:
+    """The verdict; of heads that stand in for each other, with whom."""
+    others = causal.get("together_with")
+    if not others:
+        return printable(causal["verdict"])
+    return f"{printable(causal['verdict'])} with {in_words(map(Head.parse, others))}, not alone"
 
 
 def _rules(row: Mapping[str, Any]) -> Iterator[str]:
@@ -199,4 +222,5 @@ def _scope(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"{count(left, 'sentence')} did not fit the model and {'was' if left == 1 else 'were'} skipped."
     if left := corpus["n_dropped_words"]:
         yield f"The tokenizer made no token of {count(left, 'word')}; nothing was scored there."
-    yield scope["caveat"]
+    if not any(label.get("caveat") for label in _all_labels(document)):
+        yield scope["caveat"]

@@ -82,6 +82,7 @@ def heads_report(results: HeadResults, run: Capture | None = None) -> str:
         panels=panels,
         readable=READABLE,
         weak=[result for result in results.heads if result.weak],
+        tested=any(label.causal for result in results.heads for label in result.labels),
         map_width=_map_width(results.anatomy.n_heads),
         scope=_scope(run, results),
     )

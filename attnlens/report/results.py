@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlens.errors import HeadAddressError, ResultsError
-from attnlens.heads import Head
+from attnlens.heads import Head, in_words
 from attnlens.models.anatomy import Anatomy
 from attnlens.report.layers import LayerScore, parse_layers
 from attnlens.report.palette import category_of
@@ -85,6 +85,12 @@ class Label:
     explained: Mapping[str, Any] | None = None
     modifiers: tuple[str, ...] = ()
     causal: Mapping[str, Any] | None = None
+    caveat: str | None = None
+
+    @property
+    def together_with(self) -> str:
+        """Heads that stand in for this one, in words; empty where an intervention named none."""
+        return in_words(map(Head.parse, (self.causal or {}).get("together_with", ())))
 
     @property
     def shown_examples(self) -> tuple[Example, ...]:

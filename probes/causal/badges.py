@@ -67,7 +67,8 @@ def badges(
     """What taking heads away showed, by label and head, as `causal` in `heads.json` has it.
 
     Every head of a label is ablated by itself and, where there are several, all of them together: where only that
-    harms the task, the heads stand in for each other, and the verdict is "supported together". Where a task says which
+    harms the task, the heads stand in for each other, and the verdict is "supported together" (`together_with` names
+    the others). Where a task says which
     key is looked at, and ablation shows nothing that is not also lost elsewhere, that key alone is hidden. Heads with a
     label that has the same task are no controls. The other verdicts: "supported", "not supported", "void" (the model
     cannot do the task, or there is nothing to compare with), "not tested".
@@ -97,6 +98,8 @@ def badges(
                 if found[claim.label, head]["verdict"] == NOT_SUPPORTED:
                     alone = _edges(lens, (head,), task, settings)
                     found[claim.label, head] |= _by_edges(alone, together, len(tested))
+                if found[claim.label, head]["verdict"] == TOGETHER:
+                    found[claim.label, head]["together_with"] = [str(other) for other in tested if other != head]
         done += len(tested)
         if progress is not None:
             progress(done, total)

@@ -249,6 +249,9 @@ def test_the_first_label_is_the_surest_then_the_most_specific():
     assert primary([specific, surer]) is surer
     assert primary([column, place, specific]) is specific
     assert primary([column, place]) is place
+    previous = label(replace(scores, family="induction", key=Key("previous")), 0.9, "previous")
+    assert primary([previous, specific]) is specific  # no more than a place
+    assert primary([place, previous]) is previous
     assert primary([]) is None
 
 
