@@ -116,7 +116,8 @@ def run_job(folder: Path, worker: Worker) -> None:
 
 def _probe(request: JobRequest, folder: Path, lens: Any, worker: Worker, shards: Path) -> HeadReport:
     from probes.causal import CausalSettings
-    from probes.engine import ALL, run
+    from probes.engine import run
+    from probes.families import ALL
 
     return run(
         lens,
