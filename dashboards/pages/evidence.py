@@ -55,7 +55,10 @@ def evidence(results: HeadResults | None, head: str, theme: str, *, sentences: b
         picture = dcc.Graph(figure=forest, config=GRAPH_CONFIG, className="forest", style=room_for(forest))
         parts.append(
             html.Div(
-                picture, role="figure", className="forest-frame", **aria(label=f"Scores of {head} beside their baselines")
+                picture,
+                role="figure",
+                className="forest-frame",
+                **aria(label=f"Scores of {head} beside their baselines"),
             )
         )
     if found.weak:

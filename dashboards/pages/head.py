@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from typing import Any
+from urllib.parse import urlencode
 
 from dash import Dash, Input, Output, html
 
@@ -14,13 +15,14 @@ from attnlens.report.evidence_view import EvidenceView, Sentence, evidence_view
 from attnlens.report.results import HeadResults
 from attnlens.report.similar_view import SimilarView, same_label_view, similar_view
 from attnlens.report.tables import number
-from attnlens.report.token_view import TokensView, tokens_view
+from attnlens.report.token_view import tokens_view
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.evidence import badges, evidence
 from dashboards.pages.page import Page
 from dashboards.pages.parts import aria, card, data_table, folded, graph, note, room_for, with_loading
+from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
 __all__ = ["PAGE", "draw_findings", "draw_links", "draw_sentences", "draw_similar", "draw_tokens", "layout", "register"]
@@ -77,7 +79,7 @@ def register(app: Dash, desk: Desk) -> None:
     @app.callback(Output(ids.HEAD_TOKENS, "children"), run, head)
     def on_tokens(run: Run, head: str) -> Any:
         need(run, head)
-        return draw_tokens(tokens_view(desk.runs.lens(str(run["model"])), desk.run(run), head))
+        return draw_tokens(desk, run, head)
 
 
 def draw_findings(results: HeadResults | None, head: str, theme: str) -> list[Any]:
@@ -117,8 +119,12 @@ def draw_similar(desk: Desk, run: Run, head: str, name: str | None) -> list[Any]
     return parts
 
 
-def draw_tokens(view: TokensView) -> list[Any]:
+def draw_tokens(desk: Desk, run: Run, head: str) -> list[Any]:
     """The circuits' tables, or why there are none."""
+    if run.get("run"):
+        return [note("These tables are made of the model's weights, which an uploaded run does not hold.")]
+    lens = desk.runs.lens(str(run["model"]))
+    view = desk.memo.get(("tokens", desk.stamp(run), head), lambda: tokens_view(lens, desk.run(run), head))
     table = view.table()
     shown = [data_table(table), note(view.caption)] if table.rows else []
     return [*shown, *(note(printable(text)) for text in view.absent)]
@@ -126,9 +132,9 @@ def draw_tokens(view: TokensView) -> list[Any]:
 
 def head_link(run: Run, head: str, results: str | None) -> html.A:
     """A link to the page of another head; the browser follows it without loading everything anew."""
-    view = ViewState(model=str(run["model"]), text=str(run["text"]), results=results or "")
+    query = urlencode(RunRequest.from_json(run).to_json() | ({"results": results} if results else {}))
     named: dict[str, Any] = {"data-head": head}
-    return html.A(head, href=f"{head}{view.query_string()}", className="head-link", **named)
+    return html.A(head, href=f"{head}?{query}", className="head-link", **named)
 
 
 def _label_sentences(view: EvidenceView, theme: str) -> list[Any]:
