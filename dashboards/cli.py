@@ -117,7 +117,7 @@ def serve(
             import webbrowser
 
             webbrowser.open(address)
-        serve_app(app, bound, config.max_upload_bytes + 2**20)
+        serve_app(app, bound, config.max_upload_bytes)
     return INTERRUPTED
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["bind", "serve_app"]
 
-N_THREADS = 8
+N_THREADS = 16  # of them `DashboardConfig.max_waiting` may wait for runs
+_FRAME_BYTES = 2**20  # so that a body that is a little too large is refused by us, with a reason
 BACKLOG = 128
 
 
@@ -51,7 +52,7 @@ def serve_app(app: Dash, bound: socket.socket, max_body_bytes: int) -> None:
         sockets=[bound],
         threads=N_THREADS,
         ident=None,
-        max_request_body_size=max_body_bytes,
+        max_request_body_size=max_body_bytes + _FRAME_BYTES,
         clear_untrusted_proxy_headers=True,
     )
     try:

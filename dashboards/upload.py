@@ -1,0 +1,95 @@
+"""Files that a visitor brings: a run (`.attn`) or a probe result (`heads.json`), told apart by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from attnlens.capture.tokens import printable
+from attnlens.errors import AttnlensError, BundleError, ResultsError
+from attnlens.models.memory import shown_bytes
+from dashboards.desk import Desk
+
+if TYPE_CHECKING:
+    from flask import Response
+    from flask.sansio.scaffold import Scaffold
+
+__all__ = ["register", "take"]
+
+_BLOCK = 1 << 20
+
+
+def register(server: Scaffold, desk: Desk) -> None:
+    """Take a file at `/upload?name=...`, the body being the file; answer with what to show, or why it is nothing."""
+
+    @server.post("/upload")
+    def upload() -> Response | dict[str, Any]:
+        from flask import request
+
+        limit = desk.config.max_upload_bytes
+        request.max_content_length = None  # we read in blocks, and count
+        name = request.args.get("name", "the file")[:200]
+        try:
+            if (request.content_length or 0) > limit:
+                raise _too_large(name, limit)
+            return take(desk, request.stream, name)
+        except AttnlensError as error:
+            return {"error": printable(str(error))}
+
+
+def take(desk: Desk, stream: IO[bytes], name: str) -> dict[str, Any]:
+    """Keep an uploaded file for every process of the server.
+
+    Args:
+        desk: where it is kept.
+        stream: the file.
+        name: what the visitor calls it, for messages.
+
+    Returns:
+        `{"request": ...}`, the request that shows the run; or `{"results": ...}`, the name of the probe result.
+
+    Raises:
+        BundleError, ResultsError: too large, neither of the two, damaged, or of a later version.
+    """
+    with tempfile.TemporaryDirectory(prefix="attnlens-") as folder:
+        path = Path(folder) / "upload.attn"
+        digest, first = _received(stream, path, name, desk.config.max_upload_bytes)
+        if not first:
+            raise BundleError(f"{name} is empty; choose the .attn or heads.json again.")
+        try:
+            if first.lstrip()[:1] in (b"{", b"["):
+                return {"results": desk.shelf.take(path.read_bytes())}
+            return {"request": desk.runs.take(path, digest).to_json()}
+        except (BundleError, ResultsError) as error:
+            said = str(error).replace(str(path), name)
+            raise type(error)(f"{name}: {said.removeprefix(name).strip()}") from error
+
+
+def _received(stream: IO[bytes], path: Path, name: str, limit: int) -> tuple[str, bytes]:
+    """Write the stream to a file; its SHA-256 and its first bytes.
+
+    Raises:
+        BundleError: it is larger than the limit, or the disk is full.
+    """
+    digest, size, first = hashlib.sha256(), 0, b""
+    try:
+        with path.open("wb") as file:
+            while block := stream.read(_BLOCK):
+                size += len(block)
+                if size > limit:
+                    raise _too_large(name, limit)
+                first = first or block[:64]
+                digest.update(block)
+                file.write(block)
+    except OSError as error:
+        raise BundleError(f"{name} cannot be kept: {error.strerror or error}; tell who runs this server.") from error
+    return digest.hexdigest(), first
+
+
+def _too_large(name: str, limit: int) -> BundleError:
+    return BundleError(
+        f"{name} is larger than {shown_bytes(limit)}, the most that this page takes; "
+        "save a run with fewer layers or heads, or open it in Python with attnlens.open."
+    )
