@@ -5,9 +5,9 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
-from attnlens.errors import AttnlensError, ModelNotFoundError
+from attnlens.errors import AttnlensError
+from dashboards.data import run_of
 from dashboards.desk import Desk
-from dashboards.request import RunRequest
 from dashboards.security import content_hash
 
 if TYPE_CHECKING:
@@ -39,15 +39,11 @@ def classic_view_of(desk: Desk, given: dict[str, str]) -> str:
     An address alone opens no new model: the page asks for a run that it already shows.
 
     Raises:
-        ModelNotFoundError: the model is neither listed nor open.
-        AttnlensError: the run cannot be made, or has no such head.
+        AttnlensError: see `dashboards.data.run_of`; or the run has no such head.
     """
     from attnlens.report.classic import classic_page
 
-    request = RunRequest.from_json(given)
-    if not desk.may_open(request):
-        raise ModelNotFoundError(f"{request.model[:200]!r} is not open here; press Run to open it.")
-    run = desk.runs.open(request)
+    run = run_of(desk, given)
     return classic_page(run, "head", head=given.get("head") or None, theme=given.get("theme", "light"))
 
 

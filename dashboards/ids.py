@@ -51,6 +51,10 @@ MAP = "head-map"
 MAP_FRAME = "head-map-frame"
 MAP_CAPTION = "head-map-caption"
 MAP_TABLE = "head-map-table"
+MAP_LEGEND = "head-map-legend"
+STACK = "stack"  # the letter of the stack whose heads are mapped
+CELLS = "cells"  # what the map says about each head beside its picture
+DRAWN = "drawn"  # written when the browser has drawn
 
 # One head
 HEAD_TITLE = "head-title"
@@ -58,7 +62,14 @@ HEAD_LABELS = "head-labels"
 TAB = "tab"
 WORDS = "words"
 HIDE_SPECIAL = "hide-special"
+HIDE_SINKS = "hide-sinks"
+WHOLE_ROWS = "whole-rows"
+BETWEEN = "between"
 THRESHOLD = "threshold"
+TOP = "top"
+ALSO = "also"  # further heads, drawn with the selected one
+COMBINE = "combine"
+HEAD_LEGEND = "head-legend"
 LINKS = "links"
 LINKS_CAPTION = "links-caption"
 MATRIX = "matrix"

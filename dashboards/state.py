@@ -8,13 +8,16 @@ from urllib.parse import parse_qsl, urlencode
 
 from dashboards.request import KINDS, TEXT, RunRequest, count_of
 
-__all__ = ["METHODS", "SHOWN", "TABS", "ViewState"]
+__all__ = ["BETWEEN", "COMBINE", "METHODS", "SHOWN", "TABS", "ViewState"]
 
 TABS = ("links", "matrix", "classic")
 SHOWN = ("all", "labelled", "nearly", "unclassified")
 METHODS = ("gradients", "ablation", "shapley")
 RUN_FIELDS = ("model", "text", "kind", "second", "new_tokens", "run")
-_FLAGS = {"words", "hide_special"}
+BETWEEN = ("", "AA", "AB", "BA", "BB")
+COMBINE = ("overlay", "mean", "max")
+_FLAGS = {"words", "hide_special", "hide_sinks", "whole_rows"}
+_MOST_TOP = 99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,13 @@ class ViewState:
         metric: key of the number that colours the head map.
         words: words instead of the model's pieces.
         hide_special: leave `[CLS]`, `[SEP]`, `<s>` and their like out.
+        hide_sinks: leave tokens out that take much of the weight of all heads, whatever stands there.
+        whole_rows: divide what is left of each row by its sum.
+        between: of a pair of texts, which one attends and which is attended to, one of `BETWEEN`.
         threshold: weakest link that is drawn, a weight from 0 to 1.
+        top: links drawn of each token, the strongest; 0 for all.
+        also: heads drawn with the selected one, `L0H1,L2H3`.
+        combine: how several heads are shown, one of `COMBINE`.
         query: the token (or word) whose links alone are drawn, by position; None draws all.
         tab: the way the head is shown, one of `TABS`.
         results: name of the probe result in use; empty for none.
@@ -56,7 +65,13 @@ class ViewState:
     metric: str = "entropy"
     words: bool = False
     hide_special: bool = False
+    hide_sinks: bool = False
+    whole_rows: bool = False
+    between: str = ""
     threshold: float = 0.1
+    top: int = 0
+    also: str = ""
+    combine: str = "overlay"
     query: int | None = None
     tab: str = "links"
     results: str = ""
@@ -103,6 +118,9 @@ class ViewState:
             metric=given.get("metric", cls.metric),
             words=given.get("words") == "1",
             hide_special=given.get("hide_special") == "1",
+            hide_sinks=given.get("hide_sinks") == "1",
+            whole_rows=given.get("whole_rows") == "1",
+            also=given.get("also", ""),
             results=given.get("results", ""),
             against_model=given.get("against_model", ""),
             against_text=given.get("against_text", ""),
@@ -113,12 +131,15 @@ class ViewState:
         return replace(
             state,
             threshold=_share(given.get("threshold", ""), cls.threshold),
-            kind=given["kind"] if given.get("kind") in KINDS else cls.kind,
+            kind=_one_of(KINDS, given.get("kind"), cls.kind),
+            top=_count(given.get("top", ""), cls.top),
             query=_position(given.get("query", "")),
-            tab=given["tab"] if given.get("tab") in TABS else cls.tab,
-            show=given["show"] if given.get("show") in SHOWN else cls.show,
+            between=_one_of(BETWEEN, given.get("between"), cls.between),
+            combine=_one_of(COMBINE, given.get("combine"), cls.combine),
+            tab=_one_of(TABS, given.get("tab"), cls.tab),
+            show=_one_of(SHOWN, given.get("show"), cls.show),
             at=_position(given.get("at", "")),
-            method=given["method"] if given.get("method") in METHODS else cls.method,
+            method=_one_of(METHODS, given.get("method"), cls.method),
         )
 
 
@@ -134,6 +155,15 @@ def _share(text: str, default: float) -> float:
     except ValueError:
         return default
     return value if math.isfinite(value) and 0 <= value <= 1 else default
+
+
+def _count(text: str, default: int) -> int:
+    value = _position(text)
+    return default if value is None or value > _MOST_TOP else value
+
+
+def _one_of(known: tuple[str, ...], text: str | None, default: str) -> str:
+    return text if text in known else default
 
 
 def _position(text: str) -> int | None:

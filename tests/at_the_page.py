@@ -40,22 +40,36 @@ def waits_for_address(page: Any, **expected: str) -> None:
     expect(page).to_have_url(re.compile(pattern), timeout=PATIENCE_MS)
 
 
-def cell_of(page: Any, plot: str, row: int, column: int, n_rows: int, n_columns: int) -> tuple[float, float]:
-    """The middle of a cell of a drawn heatmap, in pixels of the window."""
-    area = page.locator(f"{plot} .nsewdrag")
-    area.scroll_into_view_if_needed()
-    box = area.bounding_box()
-    x = box["x"] + box["width"] * (column + 0.5) / n_columns
-    return x, box["y"] + box["height"] * (row + 0.5) / n_rows
+def cell_of(page: Any, picture: str, row: int, column: int) -> tuple[float, float]:
+    """The middle of a cell of a matrix, or of the map of heads, in pixels of the window."""
+    canvas = page.locator(f"{picture} canvas")
+    canvas.scroll_into_view_if_needed()
+    left, top, cell = (float(canvas.get_attribute(f"data-{name}")) for name in ("left", "top", "cell"))
+    box = canvas.bounding_box()
+    return box["x"] + left + cell * (column + 0.5), box["y"] + top + cell * (row + 0.5)
 
 
-def hover(page: Any, plot: str, *cell: int) -> str:
-    page.mouse.move(*cell_of(page, plot, *cell))
-    label = page.locator(f"{plot} .hoverlayer .hovertext").first
-    label.wait_for(state="attached")
-    return label.text_content()
+def token_of(page: Any, side: str, at: int) -> tuple[float, float]:
+    """A token of the token view, on the "left" or the "right", in pixels of the window."""
+    canvas = page.locator("#links canvas")
+    canvas.scroll_into_view_if_needed()
+    edge, top, row = (float(canvas.get_attribute(f"data-{name}")) for name in (side, "top", "row"))
+    box = canvas.bounding_box()
+    return box["x"] + edge + (-12 if side == "left" else 12), box["y"] + top + row * (at + 0.5)
+
+
+def hover(page: Any, picture: str, *cell: int) -> str:
+    page.mouse.move(*cell_of(page, picture, *cell))
+    return tip_of(page, picture)
+
+
+def tip_of(page: Any, picture: str) -> str:
+    """What is said beside the pointer."""
+    tip = page.locator(f"{picture} .al-tip")
+    tip.wait_for(state="visible")
+    return tip.inner_text()
 
 
 def is_drawn(page: Any) -> None:
-    page.locator("#head-map .heatmaplayer image").first.wait_for(state="attached")
-    page.locator("#links .textpoint").first.wait_for(state="attached")
+    page.locator("#head-map canvas[data-cell]").wait_for(state="attached")
+    page.locator("#links canvas[data-row]").wait_for(state="attached")

@@ -15,7 +15,7 @@ from attnlens.report.tables import number
 from attnlens.report.text import escaped
 from attnlens.report.views import HeadMapView
 
-__all__ = ["head_map"]
+__all__ = ["glyph_of", "head_map"]
 
 # Labels too long for a cell; others lose "-token" and what is beyond seven characters.
 _GLYPHS = {
@@ -125,7 +125,7 @@ def _category(category: str, heads: Sequence[Head], colours: Theme, outlined: bo
 def _glyphs(view: HeadMapView, colours: Theme) -> go.Scatter:
     """The primary label in short, written in the cell."""
     heads = list(view.notes)
-    texts = [_glyph(view.notes[head].primary) for head in heads]
+    texts = [escaped(glyph_of(view.notes[head].primary)) for head in heads]
     inks = [ink_on(_cell_colour(view, head, colours)) for head in heads]
     return go.Scatter(
         x=[head.head for head in heads],
@@ -138,8 +138,9 @@ def _glyphs(view: HeadMapView, colours: Theme) -> go.Scatter:
     )
 
 
-def _glyph(label: str) -> str:
-    return escaped(_GLYPHS.get(label, label.removesuffix("-token"))[:_GLYPH_LENGTH])
+def glyph_of(label: str) -> str:
+    """A label in at most seven characters."""
+    return _GLYPHS.get(label, label.removesuffix("-token"))[:_GLYPH_LENGTH]
 
 
 def _cell_colour(view: HeadMapView, head: Head, colours: Theme) -> str:

@@ -57,24 +57,27 @@ _MEASURES: Mapping[str, Measure] = {
 METRICS: Mapping[str, Metric] = {key: Metric.of(key, measure) for key, measure in _MEASURES.items()}
 
 
-def metric_values(run: Capture, key: str) -> Float[np.ndarray, "layer head"]:
+def metric_values(run: Capture, key: str, stack: str = "") -> Float[np.ndarray, "layer head"]:
     """A metric of every head: the mean over queries that are no special tokens and for which it is defined.
 
     NaN where it is defined for none of them (the next token of a causal model), and for heads that were not kept.
+    `stack` is "E", "D" or "X" in an encoder-decoder; its decoder where nothing is said.
 
     Raises:
         UsageError: no such metric.
     """
-    return metric_values_of(run, (key,))[key]
+    return metric_values_of(run, (key,), stack)[key]
 
 
 def metric_values_of(
-    run: Capture, keys: tuple[str, ...] = tuple(METRICS)
+    run: Capture, keys: tuple[str, ...] = tuple(METRICS), stack: str = ""
 ) -> dict[str, Float[np.ndarray, "layer head"]]:
     """Several metrics in one pass over the patterns; see `metric_values`."""
     if unknown := [key for key in keys if key not in METRICS]:
         raise UsageError(f"{unknown[0]!r} is no metric of a run; choose one of {', '.join(METRICS)}.")
-    found = measure_heads({key: _over_heads(_MEASURES[key]) for key in keys}, MeasureInput(run))
+    found = measure_heads(
+        {key: _over_heads(_MEASURES[key]) for key in keys}, MeasureInput(run, options={"stack": stack})
+    )
     return {key: values.numpy() for key, values in found.items()}
 
 

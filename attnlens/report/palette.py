@@ -3,7 +3,8 @@
 The sequential scales run through equal steps of lightness and of OKLab distance (Ottosson 2020), from the
 colour of the page (weight 0) to the strongest contrast with it (weight 1). The category colours keep a
 distance of at least 0.10 in OKLab from each other and from the page, also as seen with deuteranopia,
-protanopia and tritanopia (Machado et al. 2009, severity 1); `tests/report/test_palette.py` computes both.
+protanopia and tritanopia (Machado et al. 2009, severity 1); the sixteen colours of heads keep at least 0.08 so.
+`tests/report/test_palette.py` computes all of it.
 Colour is never the only sign: labels carry text too.
 """
 
@@ -81,6 +82,7 @@ class Theme:
         hatch: strokes over `not_visible`.
         unlabelled: a head without a label.
         categories: category -> colour.
+        heads: of several heads drawn over each other, in this order.
     """
 
     name: ThemeName
@@ -99,6 +101,7 @@ class Theme:
     hatch: str
     unlabelled: str
     categories: Mapping[str, str]
+    heads: tuple[str, ...]
 
 
 THEMES: Mapping[ThemeName, Theme] = {
@@ -129,6 +132,10 @@ THEMES: Mapping[ThemeName, Theme] = {
             "induction": "#6c7b33",
             "other": "#afa506",
         },
+        heads=tuple(
+            "#e77800 #147b97 #8f78ff #e314bd #03a574 #971527 #5aaffe #4709bd "
+            "#d680bf #e00018 #00127a #634a6b #2400ff #4c142d #000040 #050200".split()
+        ),
     ),
     "dark": Theme(
         name="dark",
@@ -157,6 +164,10 @@ THEMES: Mapping[ThemeName, Theme] = {
             "induction": "#b4e6c2",
             "other": "#e8cf48",
         },
+        heads=tuple(
+            "#ff761e #2489fd #60e593 #fce722 #a91d1a #6ab5ff #c1867e #692dd0 "
+            "#44ffff #883c67 #ffb920 #15659b #c5b1c4 #847ab7 #d3ffc1 #c25206".split()
+        ),
     ),
 }
 
@@ -234,6 +245,7 @@ def _declarations(theme: Theme) -> str:
     parts += [f"--al-cat-{name}: {colour};" for name, colour in theme.categories.items()]
     parts += [f"--al-on-cat-{name}: {ink_on(colour)};" for name, colour in theme.categories.items()]
     parts += [f"--al-seq-{step}: {colour};" for step, colour in enumerate(theme.sequential)]
+    parts += [f"--al-head-{place}: {colour};" for place, colour in enumerate(theme.heads)]
     return " ".join(parts)
 
 

@@ -6,20 +6,18 @@ A view holds plain text; whoever draws it escapes it. Every view has a `caption`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from attnlens.capture.run import Capture
-from attnlens.capture.sites import CROSS, ENCODER
-from attnlens.capture.tokens import Token, Unit
 from attnlens.errors import UsageError
 from attnlens.heads import Head
+from attnlens.report.maps import Choice, maps_of
 from attnlens.report.metrics import METRICS, Metric, metric_values
 from attnlens.report.results import HeadResult, HeadResults, Label
-from attnlens.report.tables import Cell, Table, count, number, share
+from attnlens.report.tables import Cell, Table, count, number
 
 __all__ = [
     "HeadMapView",
@@ -28,6 +26,7 @@ __all__ = [
     "PatternView",
     "Standout",
     "head_map_view",
+    "head_of",
     "pattern_view",
     "results_map_view",
     "standouts",
@@ -143,8 +142,10 @@ class Standout:
     value: float
 
 
-def head_map_view(run: Capture, metric: str, results: HeadResults | None = None) -> HeadMapView:
+def head_map_view(run: Capture, metric: str, results: HeadResults | None = None, stack: str = "") -> HeadMapView:
     """A map of a run's heads coloured by a metric, with the labels that probes gave them.
+
+    `stack` is "E", "D" or "X" in an encoder-decoder; its decoder where nothing is said.
 
     Raises:
         UsageError: no such metric.
@@ -152,7 +153,7 @@ def head_map_view(run: Capture, metric: str, results: HeadResults | None = None)
     """
     if metric not in METRICS:
         raise UsageError(f"{metric!r} is no metric of a run; choose one of {', '.join(METRICS)}.")
-    return map_of_values(run, METRICS[metric], metric_values(run, metric), results)
+    return map_of_values(run, METRICS[metric], metric_values(run, metric, stack), results)
 
 
 def map_of_values(
@@ -171,8 +172,8 @@ def map_of_values(
         values=values,
         metric=metric,
         notes=notes,
-        n_layers=run.n_layers,
-        n_heads=run.n_heads,
+        n_layers=len(values),
+        n_heads=values.shape[1],
         title=f"Heads by {metric.name}",
         caption=(f"{metric.name.capitalize()} of every head on this text{unit}. {metric.description} {_ORDER}{marked}"),
     )
@@ -219,47 +220,36 @@ def pattern_view(
         HeadAddressError: the model has no such head.
         ResultsError: the labels are of another model.
     """
-    head = _head_of(run, head)
+    head = head_of(run, head)
     if results is not None:
         results.check_same_model(run.anatomy)
-    queries, keys = _units_of(run, head.stack, words)
-    rows, columns = (
-        [i for i, unit in enumerate(units) if not (hide_special and unit.special)] for units in (queries, keys)
-    )
-    weights = run.attention(head=head, words=words).numpy()[np.ix_(rows, columns)]
-    visible = run.visible(head.layer, words=words, stack=head.stack or None).numpy()[np.ix_(rows, columns)]
-    level = "words" if words else "tokens"
-    hidden = len(keys) - len(columns)
+    maps = maps_of(run, [head], Choice(words=words, hide_special=hide_special))
+    shown = maps.weights[0]
     return PatternView(
         head=head,
-        weights=weights,
-        visible=visible,
-        row_labels=tuple(queries[i].label for i in rows),
-        column_labels=tuple(keys[i].label for i in columns),
-        level=level,
+        weights=np.nan_to_num(shown),
+        visible=~np.isnan(shown),
+        row_labels=maps.rows.labels,
+        column_labels=maps.columns.labels,
+        level=maps.level,
         labels=results.of(head).labels if results is not None else (),
-        title=f"{head} on {count(len(rows), level[:-1])}",
-        caption=_pattern_caption(head, weights, visible, level, hidden),
+        title=f"{head} on {count(len(maps.rows.labels), maps.level[:-1])}",
+        caption=maps.captions[0],
     )
 
 
-def _head_of(run: Capture, address: Head | str | tuple[int, int]) -> Head:
-    """The head that is meant, with the letter of its stack: without one, the decoder's in an encoder-decoder."""
+def head_of(run: Capture, address: Head | str | tuple[int, int]) -> Head:
+    """The head that is meant, with the letter of its stack: without one, the decoder's in an encoder-decoder.
+
+    Raises:
+        HeadAddressError: the model has no such head.
+    """
     head = Head.parse(address)
     letter = head.stack or run.anatomy.main_stack
     if not run.anatomy.stacks:
         return head.within(run.n_layers, run.n_heads)
     stack = run.anatomy.stack(letter)
     return replace(head, stack=letter).within(stack.n_layers, stack.n_heads)
-
-
-def _units_of(run: Capture, letter: str, words: bool) -> tuple[Sequence[Unit | Token], Sequence[Unit | Token]]:
-    """What rows and columns of a stack's maps stand for: `E` reads the source, `X` looks from target to source."""
-    own: Sequence[Unit | Token] = run.units if words else run.tokens
-    if run.source is None or letter not in (ENCODER, CROSS):
-        return own, own
-    source: Sequence[Unit | Token] = run.source_units if words else run.source.tokens
-    return (source if letter == ENCODER else own), source
 
 
 def strongest(view: PatternView, limit: int = 10) -> tuple[Link, ...]:
@@ -303,22 +293,3 @@ def _beside(label: Label) -> str:
     if label.baseline is None:
         return ""
     return f" ({label.baseline_name or 'baseline'} {number(label.baseline)})"
-
-
-def _pattern_caption(
-    head: Head,
-    weights: Float[np.ndarray, "query key"],
-    visible: Bool[np.ndarray, "query key"],
-    level: str,
-    hidden: int,
-) -> str:
-    parts = [f"Layer {head.layer}, head {head.head}: each row attends to the columns."]
-    if level == "words":
-        parts.append("Pieces of a word are summed as targets and averaged as sources.")
-    if not visible.all():
-        parts.append(f"{share(1 - visible.mean())} of the cells are hidden by the mask: not visible, which is not 0.")
-    if hidden:
-        parts.append(f"{count(hidden, 'special token')} left out, so rows sum to less than 1.")
-    elif weights.size and (low := float(weights.sum(1).min())) < 0.999:
-        parts.append(f"Rows sum to {number(low)} or more; the rest goes to no token (an attention sink).")
-    return " ".join(parts)

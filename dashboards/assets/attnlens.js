@@ -2,8 +2,8 @@
 (function () {
   "use strict";
 
-  const HEAD = /^L(\d+)H(\d+)$/;
-  const SMALL_CHANGES = ["threshold", "query"]; // these do not get a step of their own in the browser's history
+  const HEAD = /^([EDX]?)L(\d+)H(\d+)$/;
+  const SMALL_CHANGES = ["threshold", "query", "top"]; // these do not get a step of their own in the browser's history
   const grid = { layers: 0, heads: 0, head: "" };
   let known = null; // the query part of the address that the page shows
   let knownPath = null;
@@ -25,6 +25,7 @@
   function spelled(value, names) {
     if (typeof value === "string" && value in names) return names[value];
     if (value === null || value === undefined || value === false) return "";
+    if (Array.isArray(value)) return value.join(",");
     if (typeof value === "object") return String(value.position);
     return value === true ? "1" : String(value);
   }
@@ -116,12 +117,6 @@
         return number;
       },
 
-      chooseHead(click) {
-        const data = click && click.points && click.points[0] && click.points[0].customdata;
-        const name = Array.isArray(data) ? data[0] : data;
-        return typeof name === "string" && HEAD.test(name) ? name : none();
-      },
-
       stepHead(_previous, _next, head, options) {
         const triggered = window.dash_clientside.callback_context.triggered_id;
         const names = (options || []).map((option) => option.value);
@@ -130,23 +125,23 @@
         return names.length ? names[(at + step + names.length) % names.length] : none();
       },
 
-      rememberGrid(run, head) {
+      rememberGrid(run, head, cells) {
         if (run) Object.assign(grid, { layers: run.n_layers, heads: run.n_heads, head: head || "" });
+        if (cells) Object.assign(grid, { layers: cells.n_layers, heads: cells.n_heads });
         return "";
       },
 
-      followToken(click, query, words, hideSpecial) {
-        const point = click && click.points && click.points[0];
-        const position = point ? point.customdata : null;
-        if (!Number.isInteger(position) || point.x > 0.5) return none(); // the left column attends
-        const of = [words === "words", Boolean(hideSpecial)];
-        const same = query && query.position === position && String(query.of) === String(of);
-        return same ? null : { position, of };
+      stackOf(head, shown) {
+        const match = HEAD.exec(head || "");
+        return match && match[1] !== shown ? match[1] : none();
       },
 
-      forgetToken(words, hideSpecial, query) {
-        const of = [words === "words", Boolean(hideSpecial)];
-        return query && String(query.of) !== String(of) ? null : none();
+      sameHeads(options) {
+        return options || [];
+      },
+
+      forgetToken(words, query) {
+        return query && query.of !== (words === "words") ? null : none();
       },
     },
   });
@@ -179,8 +174,8 @@
   function moved(key) {
     const match = HEAD.exec(grid.head);
     if (!match) return null;
-    let layer = Number(match[1]);
-    let head = Number(match[2]);
+    let layer = Number(match[2]);
+    let head = Number(match[3]);
     if (key === "ArrowUp") layer -= 1;
     else if (key === "ArrowDown") layer += 1;
     else if (key === "ArrowLeft") head -= 1;
@@ -189,7 +184,7 @@
     else if (key === "End") head = grid.heads - 1;
     else return null;
     const inside = layer >= 0 && layer < grid.layers && head >= 0 && head < grid.heads;
-    return inside ? `L${layer}H${head}` : grid.head;
+    return inside ? `${match[1]}L${layer}H${head}` : grid.head;
   }
 
   document.addEventListener("keydown", (event) => {

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, html
+from dash import ClientsideFunction, Dash, Input, Output, State, html
 from dash.exceptions import PreventUpdate
 
-from attnlens.heads import Head
-from attnlens.report import figures, views
+from attnlens.report import views
+from attnlens.report.head_cells import head_cells
 from attnlens.report.metrics import METRICS
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.evidence import badges, evidence, model_card
-from dashboards.pages.parts import data_table, room_for
+from dashboards.pages.parts import data_table
 from dashboards.state import ViewState
 
-__all__ = ["LABELS", "draw_map", "is_open", "map_table", "metric_options", "need", "register"]
+__all__ = ["LABELS", "cells_of", "is_open", "map_table", "metric_options", "need", "register"]
 
 LABELS = "labels"  # the "metric" that colours heads by their probe label
 
@@ -32,30 +32,28 @@ def register(app: Dash, desk: Desk) -> None:
 
 def _register_map(app: Dash, desk: Desk) -> None:
     @app.callback(
-        Output(ids.MAP, "figure"),
+        Output(ids.CELLS, "data"),
         Output(ids.MAP_CAPTION, "children"),
-        Output(ids.MAP, "style"),
         Input(ids.RUN, "data"),
         Input(ids.METRIC, "value"),
         Input(ids.RESULTS, "value"),
-        Input(ids.HEAD, "value"),
-        Input(ids.THEME, "data"),
+        Input(ids.STACK, "data"),
     )
-    def on_map(run: Run, metric: str, results: str, head: str, theme: str) -> Any:
-        need(run, head, theme)
-        figure, caption = draw_map(desk, run, metric, results, head, theme)
-        return figure, caption, room_for(figure)
+    def on_cells(run: Run, metric: str, results: str, stack: str | None) -> Any:
+        need(run, stack is not None)
+        return cells_of(desk, run, metric, results, stack or "")
 
     @app.callback(
         Output(ids.MAP_TABLE, "children"),
         Input(ids.RUN, "data"),
         Input(ids.METRIC, "value"),
         Input(ids.RESULTS, "value"),
+        Input(ids.STACK, "data"),
         Input(f"{ids.MAP_TABLE}-summary", "n_clicks"),
     )
-    def on_map_table(run: Run, metric: str, results: str, clicks: int | None) -> Any:
-        need(run, is_open(clicks))
-        return map_table(desk, run, metric, results)
+    def on_map_table(run: Run, metric: str, results: str, stack: str | None, clicks: int | None) -> Any:
+        need(run, stack is not None, is_open(clicks))
+        return map_table(desk, run, metric, results, stack or "")
 
     @app.callback(Output(ids.METRIC, "data"), Input(ids.RESULTS, "value"))
     def on_results(results: str | None) -> Any:
@@ -84,19 +82,20 @@ def _register_head(app: Dash, desk: Desk) -> None:
 
 
 def _register_choosing(app: Dash) -> None:
-    """What needs no server: a click on the map, an arrow key or a button chooses a head."""
+    """What needs no server: an arrow key or a button chooses a head, and a head its stack."""
     browser: Any = app.clientside_callback
-    browser(
-        ClientsideFunction("attnlens", "chooseHead"),
-        Output(ids.HEAD, "value", allow_duplicate=True),
-        Input(ids.MAP, "clickData"),
-        prevent_initial_call=True,
-    )
     browser(
         ClientsideFunction("attnlens", "rememberGrid"),
         Output(ids.MAP_FRAME, "title"),
         Input(ids.RUN, "data"),
         Input(ids.HEAD, "value"),
+        Input(ids.CELLS, "data"),
+    )
+    browser(
+        ClientsideFunction("attnlens", "stackOf"),
+        Output(ids.STACK, "data"),
+        Input(ids.HEAD, "value"),
+        State(ids.STACK, "data"),
     )
 
 
@@ -106,23 +105,23 @@ def metric_options(with_labels: bool) -> list[dict[str, Any]]:
     return [*metrics, {"value": LABELS, "label": "probe label", "disabled": not with_labels}]
 
 
-def draw_map(desk: Desk, run: Run, metric: str, results_name: str, head: str, theme: str) -> tuple[Any, str]:
-    """The head map and its caption."""
-    view = _map_view(desk, run, metric, results_name)
-    return figures.head_map(view, theme=theme, selected=Head.parse(head)), view.caption
+def cells_of(desk: Desk, run: Run, metric: str, results_name: str, stack: str = "") -> tuple[dict[str, Any], str]:
+    """What the map says about each head of a stack, with the run that it is about; and its caption."""
+    view = _map_view(desk, run, metric, results_name, stack)
+    return head_cells(view, stack) | {"of": run["request"], "letter": stack}, view.caption
 
 
-def map_table(desk: Desk, run: Run, metric: str, results_name: str) -> html.Div:
+def map_table(desk: Desk, run: Run, metric: str, results_name: str, stack: str = "") -> html.Div:
     """The numbers of the head map."""
-    return data_table(_map_view(desk, run, metric, results_name).table())
+    return data_table(_map_view(desk, run, metric, results_name, stack).table())
 
 
-def _map_view(desk: Desk, run: Run, metric: str, results_name: str) -> views.HeadMapView:
+def _map_view(desk: Desk, run: Run, metric: str, results_name: str, stack: str) -> views.HeadMapView:
     capture = desk.run(run)
     results, _ = desk.results_for(capture, results_name)
     if metric == LABELS and results is not None:
         return views.results_map_view(results)
-    return views.head_map_view(capture, metric if metric in METRICS else ViewState.metric, results)
+    return views.head_map_view(capture, metric if metric in METRICS else ViewState.metric, results, stack)
 
 
 def need(*values: Any) -> None:

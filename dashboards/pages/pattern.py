@@ -1,149 +1,232 @@
-"""Callbacks of one head's pattern: links, matrix, BertViz' view, strongest links."""
+"""One head's pattern: links, matrix, BertViz' view; `assets/explore.js` draws them from packed numbers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from dash import ClientsideFunction, Dash, Input, Output, State, html, no_update
+import dash_mantine_components as dmc
+from dash import ClientsideFunction, Dash, Input, Output, State, html
 
-from attnlens.report import figures, views
-from attnlens.report.tables import Table
 from dashboards import ids
 from dashboards.desk import Desk
-from dashboards.pages.drawing import Run, is_open, need
-from dashboards.pages.parts import data_table, room_for
+from dashboards.pages.drawing import Run, need
+from dashboards.pages.page import Control
+from dashboards.pages.parts import aria, folded, note
+from dashboards.state import ViewState
 
-__all__ = ["Selection", "classic_frame", "draw", "matrix_table", "register", "strongest_links"]
+__all__ = ["CONTROLS", "MOST_ALSO", "classic_frame", "followed", "head_card", "register"]
 
-N_STRONGEST = 12
-MAX_TABLE = 64  # rows and columns of the largest matrix that is written out as a table
+MOST_ALSO = 15  # heads beside the selected one: a palette of 16
+_BETWEEN = {"": "both texts", "AA": "A → A", "AB": "A → B", "BA": "B → A", "BB": "B → B"}
 
-_SELECTION = (
+
+def _level(view: ViewState) -> str:
+    return "words" if view.words else "pieces"
+
+
+def _listed(view: ViewState) -> list[str]:
+    return [name for name in view.also.split(",") if name][:MOST_ALSO]
+
+
+def followed(view: ViewState) -> dict[str, Any] | None:
+    """The token that is followed, and whether its position counts words."""
+    return None if view.query is None else {"position": view.query, "of": view.words}
+
+
+CONTROLS = (
+    Control("words", ids.WORDS, spelled={"words": "1", "pieces": ""}, shown=_level),
+    Control("hide_special", ids.HIDE_SPECIAL, "checked"),
+    Control("hide_sinks", ids.HIDE_SINKS, "checked"),
+    Control("whole_rows", ids.WHOLE_ROWS, "checked"),
+    Control("between", ids.BETWEEN),
+    Control("threshold", ids.THRESHOLD),
+    Control("top", ids.TOP),
+    Control("also", ids.ALSO, shown=_listed),
+    Control("combine", ids.COMBINE),
+    Control("query", ids.QUERY, "data", shown=followed),
+    Control("tab", ids.TAB),
+)
+
+# What the drawing depends on; the browser finds each value by its id.
+_DRAWN_FROM = (
     Input(ids.RUN, "data"),
     Input(ids.HEAD, "value"),
-    Input(ids.WORDS, "value"),
-    Input(ids.HIDE_SPECIAL, "checked"),
+    Input(ids.CELLS, "data"),
+    Input(ids.THEME, "data"),
+    *(Input(control.id, control.prop) for control in CONTROLS),
 )
 
 
-@dataclass(frozen=True)
-class Selection:
-    """What the controls of the pattern say."""
-
-    run: Run
-    head: str
-    words: bool
-    hide_special: bool
-
-    def view(self, desk: Desk) -> views.PatternView:
-        """The pattern that they ask for."""
-        run = desk.run(self.run)
-        return views.pattern_view(run, self.head, words=self.words, hide_special=self.hide_special)
-
-
 def register(app: Dash, desk: Desk) -> None:
-    """Connect the tabs and the table of strongest links."""
-
-    @app.callback(
-        Output(ids.LINKS, "figure"),
-        Output(ids.LINKS_CAPTION, "children"),
-        Output(ids.MATRIX, "figure"),
-        Output(ids.MATRIX_CAPTION, "children"),
-        Output(ids.MATRIX_TABLE, "children"),
-        Output(ids.CLASSIC, "children"),
-        Output(ids.LINKS, "style"),
-        Output(ids.MATRIX, "style"),
-        *_SELECTION,
-        Input(ids.THRESHOLD, "value"),
-        Input(ids.QUERY, "data"),
-        Input(ids.THEME, "data"),
-        Input(ids.TAB, "value"),
-        Input(f"{ids.MATRIX_TABLE}-summary", "n_clicks"),
-    )
-    def on_pattern(
-        run: Run, head: str, words: str, hide: bool, threshold: float, query: Any, theme: str, tab: str, clicks: int
-    ) -> Any:
-        need(run, head, theme)
-        selection = Selection(run, head, words == "words", bool(hide))
-        return draw(desk, selection, tab, theme, threshold, query, with_table=is_open(clicks))
-
-    @app.callback(Output(ids.STRONGEST, "children"), *_SELECTION)
-    def on_strongest(run: Run, head: str, words: str, hide: bool) -> Any:
-        need(run, head)
-        return strongest_links(Selection(run, head, words == "words", bool(hide)).view(desk))
-
+    """Connect the drawing, which asks `dashboards.data` for numbers, and the frame of BertViz."""
     browser: Any = app.clientside_callback
-    browser(
-        ClientsideFunction("attnlens", "followToken"),
-        Output(ids.QUERY, "data", allow_duplicate=True),
-        Input(ids.LINKS, "clickData"),
-        State(ids.QUERY, "data"),
-        State(ids.WORDS, "value"),
-        State(ids.HIDE_SPECIAL, "checked"),
-        prevent_initial_call=True,
-    )
+    browser(ClientsideFunction("attnlens", "drawHeads"), Output(ids.DRAWN, "data"), *_DRAWN_FROM)
+    browser(ClientsideFunction("attnlens", "sameHeads"), Output(ids.ALSO, "data"), Input(ids.HEAD, "data"))
     browser(
         ClientsideFunction("attnlens", "forgetToken"),
         Output(ids.QUERY, "data", allow_duplicate=True),
         Input(ids.WORDS, "value"),
-        Input(ids.HIDE_SPECIAL, "checked"),
         State(ids.QUERY, "data"),
         prevent_initial_call=True,
     )
 
-
-def draw(
-    desk: Desk, selection: Selection, tab: str, theme: str, threshold: float, query: Any, *, with_table: bool = False
-) -> tuple[Any, ...]:
-    """The figure of the open tab; the others stay as they are until they are opened.
-
-    Returns:
-        The links and their caption, the matrix, its caption and its table, the frame of BertViz, and the styles that
-        give links and matrix their room.
-    """
-    if tab == "classic":
-        return *[no_update] * 5, classic_frame(selection, theme), no_update, no_update
-    view = selection.view(desk)
-    if tab == "matrix":
-        table = matrix_table(view) if with_table else no_update
-        matrix = figures.pattern_heatmap(view, theme=theme)
-        return no_update, no_update, matrix, view.caption, table, no_update, no_update, room_for(matrix)
-    position = _followed(selection, query, len(view.row_labels))
-    links = figures.token_links(view, theme=theme, threshold=float(threshold), query=position)
-    return links, view.caption, *[no_update] * 4, room_for(links), no_update
+    @app.callback(
+        Output(ids.CLASSIC, "children"),
+        Input(ids.RUN, "data"),
+        Input(ids.HEAD, "value"),
+        Input(ids.THEME, "data"),
+        Input(ids.TAB, "value"),
+    )
+    def on_classic(run: Run, head: str, theme: str, tab: str) -> Any:
+        need(run, head, theme, tab == "classic")
+        return classic_frame(run, head, theme)
 
 
-def matrix_table(view: views.PatternView) -> Any:
-    """The numbers of the matrix, where a page can hold them."""
-    if len(view.row_labels) > MAX_TABLE:
-        return html.P(f"{len(view.row_labels)} rows are too many for a page; attnlens capture writes them to a file.")
-    return data_table(view.table())
+def head_card(view: ViewState) -> html.Section:
+    """The selected head: its labels, and its pattern in several ways."""
+    head = html.Header(html.H2("", id=ids.HEAD_TITLE, className="head-title"), className="card-head")
+    labels = html.Div(id=ids.HEAD_LABELS, className="badges")
+    tabs = dmc.Tabs(
+        [
+            dmc.TabsList(
+                [
+                    dmc.TabsTab("Links", value="links"),
+                    dmc.TabsTab("Matrix", value="matrix"),
+                    dmc.TabsTab("BertViz", value="classic"),
+                ]
+            ),
+            _controls(view),
+            dmc.TabsPanel(_links(), value="links"),
+            dmc.TabsPanel(_matrix(), value="matrix"),
+            dmc.TabsPanel(html.Div(id=ids.CLASSIC, className="classic-frame"), value="classic"),
+        ],
+        id=ids.TAB,
+        value=view.tab,
+    )
+    return html.Section([head, labels, tabs], className="card head-card", **aria(label="The selected head"))
 
 
-def strongest_links(view: views.PatternView) -> html.Div:
-    """The largest weights of a head as a table."""
-    rows = tuple((link.source, link.target, link.weight) for link in views.strongest(view, N_STRONGEST))
-    return data_table(Table("The strongest links of this head.", ("from", "to", "weight"), rows))
-
-
-def classic_frame(selection: Selection, theme: str) -> html.Iframe:
+def classic_frame(run: Run, head: str, theme: str) -> html.Iframe:
     """BertViz' own view, in a frame that can reach neither this page nor the network."""
-    run = selection.run
-    query = urlencode({"model": run["model"], "text": run["text"], "head": selection.head, "theme": theme})
+    query = urlencode(run["request"] | {"head": head, "theme": theme})
     return html.Iframe(
         src=f"classic?{query}",
         sandbox="allow-scripts",
-        title=f"BertViz head view of {selection.head}",
+        title=f"BertViz head view of {head}",
         className="classic",
         style={"--rows": run["n_tokens"]},
     )
 
 
-def _followed(selection: Selection, query: Any, n_rows: int) -> int | None:
-    """The row that a click chose, if it was chosen on rows like these."""
-    if not query or query["of"] != [selection.words, selection.hide_special]:
-        return None
-    position: int = query["position"]
-    return position if position < n_rows else None
+def _controls(view: ViewState) -> html.Div:
+    words = dmc.SegmentedControl(
+        id=ids.WORDS,
+        data=[{"value": "pieces", "label": "Pieces"}, {"value": "words", "label": "Words"}],
+        value=_level(view),
+        size="xs",
+        **aria(label="Rows and columns"),
+    )
+    special = dmc.Switch(id=ids.HIDE_SPECIAL, label="Hide special tokens", size="xs", checked=view.hide_special)
+    slider = dmc.Slider(
+        id=ids.THRESHOLD,
+        value=view.threshold,
+        min=0,
+        max=1,
+        step=0.01,
+        precision=2,
+        updatemode="drag",
+        size="sm",
+        w=150,
+        thumbLabel="Weakest link drawn",
+        color="var(--al-accent)",
+    )
+    threshold = html.Div([html.Span("Weakest link", className="slider-label"), slider], className="threshold")
+    main = html.Div([words, special, threshold], className="controls", role="group", **aria(label="What is drawn"))
+    return html.Div([main, html.Details([html.Summary("More ways to look"), _more(view)], className="more")])
+
+
+def _more(view: ViewState) -> html.Div:
+    sinks = dmc.Switch(id=ids.HIDE_SINKS, label="Hide sinks", size="xs", checked=view.hide_sinks)
+    whole = dmc.Switch(id=ids.WHOLE_ROWS, label="Divide rows by their sum", size="xs", checked=view.whole_rows)
+    top = dmc.NumberInput(
+        id=ids.TOP,
+        label="Strongest of each token (0: all)",
+        value=view.top,
+        min=0,
+        max=99,
+        allowDecimal=False,
+        clampBehavior="strict",
+        size="xs",
+    )
+    between = dmc.Select(
+        id=ids.BETWEEN,
+        label="Of a pair of texts",
+        data=[{"value": key, "label": name} for key, name in _BETWEEN.items()],
+        value=view.between,
+        allowDeselect=False,
+        size="xs",
+        comboboxProps={"shadow": "md"},
+    )
+    also = dmc.MultiSelect(
+        id=ids.ALSO,
+        label="Together with",
+        data=_listed(view),
+        value=_listed(view),
+        maxValues=MOST_ALSO,
+        searchable=True,
+        clearable=True,
+        placeholder="another head",
+        size="xs",
+        comboboxProps={"shadow": "md"},
+        clearButtonProps=aria(label="No other head"),
+    )
+    combine = dmc.Select(
+        id=ids.COMBINE,
+        label="Several heads",
+        data=[
+            {"value": "overlay", "label": "over each other"},
+            {"value": "mean", "label": "as their mean"},
+            {"value": "max", "label": "the largest weight of each cell"},
+        ],
+        value=view.combine,
+        allowDeselect=False,
+        size="xs",
+        comboboxProps={"shadow": "md"},
+    )
+    return html.Div(
+        [html.Div([sinks, whole], className="switches"), also, combine, top, between],
+        className="more-controls",
+        role="group",
+        **aria(label="More ways to look"),
+    )
+
+
+def _links() -> html.Div:
+    return html.Div(
+        [
+            html.Div(id=ids.HEAD_LEGEND, className="legend"),
+            html.Div(
+                id=ids.LINKS,
+                className="drawing",
+                role="group",
+                **aria(label="Token view. Up and down arrow keys follow a token, Escape lets it go."),
+            ),
+            note(id=ids.LINKS_CAPTION),
+        ]
+    )
+
+
+def _matrix() -> html.Div:
+    return html.Div(
+        [
+            html.Div(
+                id=ids.MATRIX,
+                className="drawing",
+                role="group",
+                **aria(label="Matrix. Arrow keys move from cell to cell."),
+            ),
+            note(id=ids.MATRIX_CAPTION),
+            folded("The numbers as a table", id=ids.MATRIX_TABLE),
+        ]
+    )

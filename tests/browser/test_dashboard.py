@@ -64,8 +64,8 @@ def test_a_click_on_the_map_shows_that_head(visit):
     page = visit()
     is_drawn(page)
 
-    hovered = hover(page, "#head-map", 2, 1, N_LAYERS, N_HEADS)
-    page.mouse.click(*cell_of(page, "#head-map", 2, 1, N_LAYERS, N_HEADS))
+    hovered = hover(page, "#head-map", 2, 1)
+    page.mouse.click(*cell_of(page, "#head-map", 2, 1))
 
     assert hovered.startswith("L2H1")
     shows_head(page, "L2H1")
@@ -77,11 +77,11 @@ def test_the_number_on_hover_is_the_models_own(visit, model):
     n_tokens = weights.shape[-1]
     page = visit("?head=L1H2&tab=matrix")
     shows_head(page, "L1H2")
-    page.locator("#matrix .heatmaplayer image").first.wait_for(state="attached")
+    page.locator("#matrix canvas[data-cell]").wait_for(state="attached")
     page.wait_for_timeout(300)
 
     for query, key in [(3, 1), (1, 3), (n_tokens - 1, 0)]:
-        shown = hover(page, "#matrix", query, key, n_tokens, n_tokens)
+        shown = hover(page, "#matrix", query, key)
 
         assert f"weight {weights[1, 2, query, key]:.4f}" in shown, (query, key, shown)
         page.mouse.move(5, 5)
@@ -189,7 +189,7 @@ def test_hostile_text_is_text(visit):
     assert page.input_value("#text") == HOSTILE
     assert page.locator("img[src='x']").count() == 0
     page.get_by_role("tab", name="Matrix").click()
-    page.locator("#matrix .heatmaplayer image").first.wait_for(state="attached")
+    page.locator("#matrix canvas[data-cell]").wait_for(state="attached")
     page.press("#matrix-table-summary", "Enter")  # a click could miss it: the figure above is still growing
     expect(page.locator("#matrix-table tbody tr").nth(1)).to_contain_text("<")
     page.get_by_text("Words", exact=True).click()
@@ -265,9 +265,9 @@ def test_the_page_fits_its_window(visit, width):
     )
     assert outside == []
     assert page.evaluate(
-        """[...document.querySelectorAll(".figure")].filter(figure => figure.offsetParent)
-           .every(figure => figure.querySelector(".main-svg").getBoundingClientRect().bottom
-                            <= figure.getBoundingClientRect().bottom + 1)"""
+        """[...document.querySelectorAll(".drawing canvas")].filter(canvas => canvas.offsetParent)
+           .every(canvas => canvas.getBoundingClientRect().right
+                            <= canvas.parentElement.getBoundingClientRect().right + 1)"""
     )
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from urllib.parse import parse_qs
 
 import pytest
 from dash import no_update
-from plotly.utils import PlotlyJSONEncoder
 
-from attnlens.errors import HeadAddressError, ModelNotFoundError, TextError
+from attnlens.errors import ModelNotFoundError, TextError
 from dashboards import ids
 from dashboards.pages import addressing, drawing, evidence, frame, pattern, rail, running
 from dashboards.pages.listing import PAGES, find_page
-from dashboards.pages.pattern import Selection
 from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
@@ -27,10 +25,6 @@ def texts_in(component) -> str:
     if isinstance(component, list | tuple):
         return " ".join(texts_in(child) for child in component)
     return texts_in(getattr(component, "children", None))
-
-
-def selection(shown, **changes) -> Selection:
-    return replace(Selection(shown, HEAD, False, False), **changes)
 
 
 def test_a_run_sets_the_stage(desk, shown):
@@ -75,11 +69,11 @@ def test_results_of_another_model_are_named_and_not_used(make_desk, results_fold
     desk = make_desk(results=(results_folder,))
 
     _, _, _, options, _, note, _ = running.show_run(desk, shown, "found", HEAD)
-    figure, _ = drawing.draw_map(desk, shown, "entropy", "found", HEAD, "light")
+    cells, _ = drawing.cells_of(desk, shown | {"request": shown}, "entropy", "found")
 
     assert "other" in note
     assert all("·" not in option["label"] for option in options)
-    assert figure.data[0].customdata is not None
+    assert not any(cell["category"] for cell in cells["heads"].values())
 
 
 def test_the_examples_of_a_model_are_run_as_they_stand(desk):
@@ -117,12 +111,19 @@ def test_a_model_that_may_not_be_opened_is_an_error_for_the_page(desk):
         running.show_run(desk, {"model": "/etc", "text": "a"}, "", HEAD)
 
 
-def test_the_map_holds_every_head_and_frames_the_selected_one(desk, shown):
-    figure, caption = drawing.draw_map(desk, shown, "entropy", "", HEAD, "light")
+def test_the_map_says_of_every_head_where_its_number_stands(desk, shown, random_lens):
+    attention = random_lens.capture(shown["text"]).attention().double()
+    rows = attention[:, :, 1:-1]  # without the special tokens at both ends as queries
+    entropy = -(rows * rows.log()).sum(-1).mean(-1)
 
-    addresses = [address for row in figure.data[0].customdata for address in row]
-    assert addresses == [f"L{layer}H{index}" for layer in range(3) for index in range(4)]
-    assert any(shape.x0 <= 2 <= shape.x1 and shape.y0 <= 1 <= shape.y1 for shape in figure.layout.shapes)
+    cells, caption = drawing.cells_of(desk, shown | {"request": shown}, "entropy", "")
+
+    assert list(cells["heads"]) == [f"L{layer}H{index}" for layer in range(3) for index in range(4)]
+    for name, cell in cells["heads"].items():
+        value = entropy[int(name[1]), int(name[3])]
+        assert cell["lines"] == [f"entropy: {value:.4f} nats"]
+        assert cell["share"] == pytest.approx(float(value / entropy.max()))
+    assert cells["of"] == shown
     assert "ntropy" in caption
 
 
@@ -131,91 +132,19 @@ def test_the_map_can_be_coloured_by_anything_in_the_address(make_desk, results_f
     desk = make_desk(results=(results_folder,))
 
     for results in ("", "found", "gone"):
-        figure, _ = drawing.draw_map(desk, shown, metric, results, HEAD, "dark")
+        cells, _ = drawing.cells_of(desk, shown | {"request": shown}, metric, results)
 
-        assert len(figure.data[0].customdata) == 3
-
-
-def test_the_theme_changes_the_figure(desk, shown):
-    light, dark = (drawing.draw_map(desk, shown, "entropy", "", HEAD, theme)[0] for theme in ("light", "dark"))
-
-    assert light.layout != dark.layout
-
-
-def test_the_matrix_holds_the_numbers_of_the_run(desk, shown, random_lens):
-    expected = random_lens.capture(shown["text"]).attention(head=HEAD).numpy()
-
-    figure = pattern.draw(desk, selection(shown), "matrix", "light", 0.1, None)[2]
-
-    assert figure.data[0].z == pytest.approx(expected, abs=1e-6)
-
-
-def test_words_and_hidden_special_tokens_change_the_matrix(desk, shown):
-    def size(**changes):
-        return pattern.draw(desk, selection(shown, **changes), "matrix", "light", 0.1, None)[2].data[0].z.shape
-
-    n_tokens, n_words = len(desk.run(shown).tokens), 9
-    assert size() == (n_tokens, n_tokens)
-    assert size(words=True) == (n_words + 2, n_words + 2)
-    assert size(words=True, hide_special=True) == (n_words, n_words)
-
-
-@pytest.mark.parametrize(("tab", "drawn"), [("links", {0, 1, 6}), ("matrix", {2, 3, 7}), ("classic", {5})])
-def test_only_the_open_tab_is_drawn(desk, shown, tab, drawn):
-    outputs = pattern.draw(desk, selection(shown), tab, "light", 0.1, None)
-
-    assert {index for index, output in enumerate(outputs) if output is not no_update} == drawn
-
-
-def test_the_table_of_the_matrix_is_made_when_it_is_open(desk, shown):
-    table = pattern.draw(desk, selection(shown), "matrix", "light", 0.1, None, with_table=True)[4]
-
-    weight = float(desk.run(shown).attention(head=HEAD)[1, 2])
-    assert f"{weight:.4f}" in texts_in(table)
-
-
-def test_a_large_matrix_is_not_written_into_the_page(random_lens, make_desk):
-    text = "a " * (pattern.MAX_TABLE // 2 + 10)
-    desk = make_desk()
-    run = {"model": "attnlens/random", "text": text}
-
-    view = selection(run).view(desk)
-    table = pattern.matrix_table(replace(view, row_labels=("a",) * (pattern.MAX_TABLE + 1)))
-
-    assert "too many" in texts_in(table)
-
-
-def test_the_threshold_and_the_followed_token_change_the_links(desk, shown):
-    def links(threshold, query):
-        figure = pattern.draw(desk, selection(shown), "links", "light", threshold, query)[0]
-        return json.dumps(figure, cls=PlotlyJSONEncoder)
-
-    plain = links(0.1, None)
-    assert links(0.9, None) != plain
-    assert links(0.1, {"position": 3, "of": [False, False]}) != plain
-    assert links(0.1, {"position": 3, "of": [True, False]}) == plain  # chosen among words, shown are pieces
-    assert links(0.1, {"position": 999, "of": [False, False]}) == plain
-
-
-def test_the_strongest_links_are_the_largest_weights(desk, shown):
-    run = desk.run(shown)
-
-    rows = texts_in(pattern.strongest_links(selection(shown).view(desk)))
-
-    assert f"{float(run.attention(head=HEAD).max()):.4f}" in rows
+        labelled = {name: cell["category"] for name, cell in cells["heads"].items() if cell["category"]}
+        assert labelled == ({"L1H2": "position"} if results == "found" else {})
+        assert cells["name"] == ("" if (metric, results) == ("labels", "found") else cells["name"])
 
 
 def test_the_frame_of_bertviz_is_sandboxed_and_names_the_run(shown):
-    frame = pattern.classic_frame(selection(shown), "dark")
+    frame = pattern.classic_frame(shown | {"request": shown}, HEAD, "dark")
 
     assert frame.sandbox == "allow-scripts"
-    assert frame.src.startswith("classic?model=attnlens%2Frandom&text=the+keys")
-    assert "head=L1H2" in frame.src
-
-
-def test_a_head_of_another_model_is_an_error_for_the_page(desk, shown):
-    with pytest.raises(HeadAddressError):
-        pattern.draw(desk, selection(shown, head="L9H0"), "links", "light", 0.1, None)
+    asked = parse_qs(frame.src.removeprefix("classic?"))
+    assert (asked["model"], asked["text"], asked["head"]) == ([shown["model"]], [shown["text"]], [HEAD])
 
 
 def test_evidence_shows_score_interval_baseline_and_scope(make_desk, results_folder, shown):
@@ -294,7 +223,7 @@ def test_a_link_sets_the_frame_and_the_controls_of_its_page(desk):
         (ids.WORDS, "value", "words"),
         (ids.HIDE_SPECIAL, "checked", True),
         (ids.THRESHOLD, "value", 0.25),
-        (ids.QUERY, "data", {"position": 2, "of": [True, True]}),
+        (ids.QUERY, "data", {"position": 2, "of": True}),
         (ids.TAB, "value", "matrix"),
     ]:
         assert getattr(layout[id], property) == value, id

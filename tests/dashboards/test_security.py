@@ -45,7 +45,7 @@ def test_this_machine_is_answered(local, host):
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "192.0.2.7:8050", "localhost.evil", "[::1", ""]
 )
-@pytest.mark.parametrize("path", ["/", "/_dash-layout", "/assets/attnlens.js", "/classic"])
+@pytest.mark.parametrize("path", ["/", "/_dash-layout", "/assets/attnlens.js", "/classic", "/data/maps"])
 def test_a_foreign_host_name_is_refused_everywhere(local, host, path):
     answer = get(local, path, host=host)
 
@@ -73,6 +73,7 @@ LINK = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
         ("/?model=m", {"Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"}, 403),
         ("/?model=m", {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe"}, 403),
         ("/classic?model=org/x&text=a", LINK, 403),
+        ("/data/maps?model=org/x&text=a", LINK, 403),
         ("/classic?model=org/x&text=a", {"Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"}, 403),
         ("/_dash-layout", {}, 403),
     ],
@@ -86,13 +87,14 @@ def test_the_page_itself_and_a_typed_address_are_answered(local, site):
     assert get(local, "/_dash-layout", Sec_Fetch_Site=site).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/classic", "/data/maps", "/data/thumbnails"])
 @pytest.mark.parametrize("model", ["org/x", "gpt2", ".", ""])
-def test_an_address_of_the_classic_view_opens_no_new_model(monkeypatch, model):
+def test_an_address_of_a_view_opens_no_new_model(monkeypatch, model, path):
     loaded = []
     monkeypatch.setattr("dashboards.desk._load", loaded.append)
     client = create_app(DashboardConfig()).server.test_client()
 
-    answer = client.get("/classic", query_string={"model": model, "text": "a"})
+    answer = client.get(path, query_string={"model": model, "text": "a", "head": "L0H0"})
 
     assert answer.status_code == 400
     assert "press Run" in answer.text

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.request import KINDS, MAX_NEW_TOKENS
-from dashboards.state import METHODS, SHOWN, TABS, ViewState
+from dashboards.state import BETWEEN, COMBINE, METHODS, SHOWN, TABS, ViewState
 
 STATES = st.builds(
     ViewState,
@@ -23,7 +23,13 @@ STATES = st.builds(
     metric=st.text(max_size=10),
     words=st.booleans(),
     hide_special=st.booleans(),
+    hide_sinks=st.booleans(),
+    whole_rows=st.booleans(),
+    between=st.sampled_from(BETWEEN),
     threshold=st.floats(0, 1),
+    top=st.integers(0, 99),
+    also=st.text(max_size=20),
+    combine=st.sampled_from(COMBINE),
     query=st.none() | st.integers(0, 999_999),
     tab=st.sampled_from(TABS),
     results=st.text(max_size=20),

@@ -68,6 +68,17 @@ def test_categories_differ_from_each_other_and_from_the_page_for_every_eye(theme
     assert nearest >= 0.10
 
 
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("theme", palette.THEMES.values(), ids=lambda theme: theme.name)
+def test_sixteen_heads_differ_from_each_other_and_from_the_card_for_every_eye(theme, sight):
+    colours = [*theme.heads, theme.surface]
+
+    nearest = min(distance(a, b, sight) for a, b in combinations(colours, 2))
+
+    assert len(theme.heads) == 16
+    assert nearest >= (0.10 if sight == "all cones" else 0.08)
+
+
 @pytest.mark.parametrize("theme", palette.THEMES.values(), ids=lambda theme: theme.name)
 def test_a_hidden_cell_is_not_the_colour_of_weight_zero(theme):
     assert distance(theme.not_visible, theme.sequential[0]) > 0.03

@@ -1,0 +1,73 @@
+"""What a map of thumbnails says about each head beside its picture: a number's place on a scale, or a label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from attnlens.heads import Head
+from attnlens.report.head_figure import glyph_of
+from attnlens.report.palette import CATEGORIES
+from attnlens.report.tables import number
+from attnlens.report.views import HeadMapView
+
+__all__ = ["head_cells"]
+
+
+def head_cells(view: HeadMapView, letter: str = "") -> dict[str, Any]:
+    """A view of heads as JSON for a script that draws it; colours are the script's.
+
+    Args:
+        view: the heads.
+        letter: of the stack, in front of each address.
+
+    Returns:
+        "name", "unit", "low" and "high" of the number (empty, and None, for labels), "categories" that occur with
+        their names, and for each address: its "share" of the scale from 0 to 1 or None, "category" and "glyph" of
+        the label or "", and "lines" of plain text.
+    """
+    low, high = _range(view)
+    cells = {}
+    for head in view.heads():
+        value, note = view.value(head), view.notes.get(head)
+        place = None if value is None else float(np.clip((value - low) / (high - low), 0, 1))
+        cells[f"{letter}{head}"] = {
+            "share": place,
+            "category": note.category if note else "",
+            "glyph": glyph_of(note.primary) if note else "",
+            "lines": _lines(view, head),
+        }
+    occurring = {note.category for note in view.notes.values()}
+    return {
+        "name": view.metric.name if view.metric else "",
+        "unit": view.metric.unit if view.metric else "",
+        "low": number(low) if view.metric else None,
+        "high": number(high) if view.metric else None,
+        "categories": [[key, name] for key, name in CATEGORIES.items() if key in occurring],
+        "n_layers": view.n_layers,
+        "n_heads": view.n_heads,
+        "heads": cells,
+    }
+
+
+def _range(view: HeadMapView) -> tuple[float, float]:
+    """The ends of the scale: of the number's range, or the largest value where that has no end."""
+    if view.metric is None or view.values is None:
+        return 0.0, 1.0
+    low = view.metric.low
+    high = view.metric.high if view.metric.high is not None else float(np.nanmax(view.values, initial=low))
+    return low, max(high, low + 1e-9)
+
+
+def _lines(view: HeadMapView, head: Head) -> list[str]:
+    lines = []
+    if view.metric is not None:
+        value = view.value(head)
+        unit = f" {view.metric.unit}" if view.metric.unit else ""
+        lines.append(f"{view.metric.name}: {number(value, 4) + unit if value is not None else 'not defined here'}")
+    if head in view.notes:
+        lines += view.notes[head].texts[:6]
+    elif view.metric is None:
+        lines.append("unclassified")
+    return lines

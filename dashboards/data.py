@@ -1,0 +1,155 @@
+"""What the page's scripts ask for while one looks around: maps, small pictures and overviews as packed numbers.
+
+A request names a run as the page's address does (`model=...&text=...`), so that any process can answer it, and gets
+only what the page may show. The scripts themselves are those of `attnlens.report.scripts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from attnlens.errors import AttnlensError, ModelNotFoundError, UsageError
+from dashboards.desk import Desk
+from dashboards.request import RunRequest
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+    from werkzeug.wrappers import Response as BaseResponse
+
+    from attnlens.capture.run import Capture
+    from attnlens.heads import Head
+    from attnlens.report.maps import Choice
+
+__all__ = ["BUNDLE", "SCRIPTS", "maps_for", "register", "run_of", "script_addresses", "thumbnails_for"]
+
+# In the order in which they load.
+SCRIPTS = ("packed.js", "surface.js", "head_grid.js", "links.js", "token_links.js", "matrix.js", "tables.js")
+# Bytes up to which all heads of a stack are sent together.
+BUNDLE = 5_000_000
+
+Given = Mapping[str, str]
+
+
+def script_addresses(prefix: str) -> list[str]:
+    """Where the page finds the scripts; an address changes with what it holds."""
+    return [f"{prefix}scripts/{name}?{_tag(body)[:12]}" for name, body in _scripts().items()]
+
+
+def register(routes: Blueprint, desk: Desk) -> None:
+    """Serve `/data/...` and `/scripts/...`."""
+    from flask import Response
+
+    def on_script(name: str) -> BaseResponse:
+        if (script := _scripts().get(name)) is None:
+            return Response("There is no such script.\n", status=404, mimetype="text/plain")
+        return _answer(script, "text/javascript")
+
+    routes.add_url_rule("/scripts/<name>", "scripts", on_script)
+    for name, find in (("maps", maps_for), ("thumbnails", thumbnails_for)):
+        routes.add_url_rule(f"/data/{name}", name, _answering(desk, find))
+
+
+@cache
+def _scripts() -> dict[str, bytes]:
+    folder = files("attnlens.report").joinpath("scripts")
+    return {name: folder.joinpath(name).read_bytes() for name in SCRIPTS}
+
+
+def _answering(desk: Desk, find: Callable[[Desk, Given], bytes]) -> Callable[[], BaseResponse]:
+    """A view function: the numbers, or one line that says what is wrong."""
+    from flask import Response, request
+
+    def answer() -> BaseResponse:
+        try:
+            return _answer(find(desk, dict(request.args)), "application/octet-stream")
+        except AttnlensError as error:
+            return Response(f"{error}\n", status=400, mimetype="text/plain")
+
+    return answer
+
+
+def _answer(body: bytes, kind: str) -> BaseResponse:
+    """An answer that the browser keeps and asks about: it is sent again only if it has changed."""
+    from flask import Response, request
+
+    response = Response(body, mimetype=kind)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.set_etag(_tag(body))
+    return response.make_conditional(request)
+
+
+def _tag(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def run_of(desk: Desk, given: Given) -> Capture:
+    """The run that a request names. An address alone opens no new model.
+
+    Raises:
+        ModelNotFoundError: the model is neither listed nor open.
+        AttnlensError: the run cannot be made.
+    """
+    request = RunRequest.from_json(given)
+    if not desk.may_open(request):
+        raise ModelNotFoundError(f"{request.model[:200]!r} is not open here; press Run to open it.")
+    return desk.runs.open(request)
+
+
+def maps_for(desk: Desk, given: Given) -> bytes:
+    """The map of `head`; with it those of all heads of its stack where they are small.
+
+    With `combine`, the one map that it makes of `head` and the heads in `also`.
+
+    Raises:
+        AttnlensError: what is asked for does not exist.
+    """
+    from attnlens.report.maps import combined, maps_of
+    from attnlens.report.packed import pack_maps
+    from attnlens.report.views import head_of
+
+    run = run_of(desk, given)
+    head = head_of(run, given.get("head", ""))
+    if how := given.get("combine"):
+        others = [head_of(run, name) for name in given.get("also", "").split(",") if name]
+        return pack_maps(combined(maps_of(run, list(dict.fromkeys([head, *others])), _choice(given)), how))
+    return pack_maps(maps_of(run, _sent_with(run, head), _choice(given)))
+
+
+def thumbnails_for(desk: Desk, given: Given) -> bytes:
+    """Pictures of the heads of `stack` from layer `from` on.
+
+    Raises:
+        AttnlensError: what is asked for does not exist.
+    """
+    from attnlens.report.packed import pack_thumbnails
+    from attnlens.report.thumbnails import thumbnails
+
+    first = given.get("from", "0")
+    if not (first.isascii() and first.isdigit() and len(first) < 6):
+        raise UsageError(f"from={first[:20]!r} is no layer.")
+    found, following = thumbnails(run_of(desk, given), given.get("stack", ""), _choice(given), int(first))
+    return pack_thumbnails(found, next=following)
+
+
+def _sent_with(run: Capture, head: Head) -> tuple[Head, ...]:
+    """The heads whose maps go in one answer."""
+    from attnlens.report.maps import held_heads, tokens_of
+
+    heads = held_heads(run, head.stack)
+    queries, keys = tokens_of(run, head.stack)
+    fits = head in heads and 2 * len(heads) * len(queries) * len(keys) <= BUNDLE
+    return heads if fits else (head,)
+
+
+def _choice(given: Given) -> Choice:
+    from attnlens.report.maps import BETWEEN, Choice
+
+    flags = {name: given.get(name) == "1" for name in ("words", "hide_special", "hide_sinks", "whole_rows")}
+    between = given.get("between", "")
+    if between not in BETWEEN:
+        raise UsageError(f"between={between[:20]!r}: expected one of {', '.join(BETWEEN[1:])}.")
+    return Choice(**flags, between=between)

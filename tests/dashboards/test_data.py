@@ -1,0 +1,104 @@
+"""What the page's scripts are sent: the run's own numbers, kept by the browser, and refusals in one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from packed_maps import STEPS, unpacked, weights_of
+
+from attnlens.errors import HeadAddressError, ModelNotFoundError, TextError, UsageError
+from dashboards import data
+from dashboards.app import create_app
+from dashboards.config import DashboardConfig
+
+
+@pytest.fixture
+def asked(shown):
+    """A request for the shown run."""
+    return {"model": shown["model"], "text": shown["text"], "head": "L1H2"}
+
+
+def test_all_heads_of_a_short_text_come_at_once(desk, asked, shown, random_lens):
+    expected = random_lens.capture(shown["text"]).attention().numpy()
+
+    header, weights = weights_of(data.maps_for(desk, asked))
+
+    assert header["names"] == [f"L{layer}H{index}" for layer in range(3) for index in range(4)]
+    assert np.abs(weights - expected.reshape(weights.shape)).max() <= 0.5 / STEPS + 1e-7
+
+
+def test_where_all_heads_are_too_large_the_one_that_is_shown_comes_alone(desk, asked, monkeypatch):
+    whole = weights_of(data.maps_for(desk, asked))[1]
+    monkeypatch.setattr(data, "BUNDLE", 100)
+
+    header, weights = weights_of(data.maps_for(desk, asked))
+
+    assert header["names"] == ["L1H2"]
+    assert np.array_equal(weights[0], whole[6])
+
+
+def test_controls_choose_rows_and_columns(desk, asked, random_lens, shown):
+    expected = random_lens.capture(shown["text"]).attention(head="L1H2", words=True).numpy()[1:-1, 1:-1]
+
+    _, weights = weights_of(data.maps_for(desk, asked | {"words": "1", "hide_special": "1"}))
+
+    assert np.abs(weights[6] - expected).max() < 2 / STEPS
+
+
+def test_several_heads_are_combined_exactly(desk, asked, random_lens, shown):
+    attention = random_lens.capture(shown["text"]).attention().numpy()
+
+    header, weights = weights_of(data.maps_for(desk, asked | {"also": "L0H1,L1H2", "combine": "max"}))
+
+    assert header["names"] == ["max of L1H2, L0H1"]
+    assert np.abs(weights[0] - np.maximum(attention[1, 2], attention[0, 1])).max() < 1 / STEPS
+
+
+def test_a_picture_of_every_head_is_sent(desk, asked, random_lens, shown):
+    expected = random_lens.capture(shown["text"]).attention().numpy()
+
+    header, raw = unpacked(data.thumbnails_for(desk, asked))
+
+    assert header["next"] is None
+    n_tokens = expected.shape[-1]
+    assert header["sizes"]["L2H3"] == [n_tokens, n_tokens]
+    assert np.abs(raw.reshape(expected.shape) / 254 - expected).max() <= 0.5 / 254 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"model": "org/unknown"}, ModelNotFoundError),
+        ({"model": ""}, ModelNotFoundError),
+        ({"text": " "}, TextError),
+        ({"head": "L9H9"}, HeadAddressError),
+        ({"between": "CC"}, UsageError),
+        ({"combine": "sum", "also": "L0H0"}, UsageError),
+    ],
+)
+def test_what_cannot_be_sent_is_an_error_that_the_page_shows(desk, asked, changes, error):
+    with pytest.raises(error):
+        data.maps_for(desk, asked | changes)
+
+
+def test_a_layer_that_is_no_number_is_refused(desk, asked):
+    with pytest.raises(UsageError, match="from"):
+        data.thumbnails_for(desk, asked | {"from": "-1"})
+
+
+def test_answers_are_sent_once_and_errors_as_one_line():
+    client = create_app(DashboardConfig()).server.test_client()
+    run = {"model": "attnlens/tiny-bert", "text": "the dogs bark"}
+    asked = {"query_string": run | {"head": "L0H0"}, "headers": {"Host": "127.0.0.1:8050"}}
+
+    first = client.get("/data/maps", **asked)
+    again = client.get("/data/maps", **asked | {"headers": asked["headers"] | {"If-None-Match": first.headers["ETag"]}})
+    wrong = client.get("/data/maps", **asked | {"query_string": run | {"head": "<b>"}})
+
+    assert (first.status_code, again.status_code, wrong.status_code) == (200, 304, 400)
+    assert "no-cache" in first.headers["Cache-Control"]
+    assert again.data == b""
+    assert wrong.mimetype == "text/plain"
+    assert wrong.text.count("\n") == 1
+    assert client.get("/scripts/packed.js", headers=asked["headers"]).mimetype == "text/javascript"
+    assert client.get("/scripts/maps.py", headers=asked["headers"]).status_code == 404
