@@ -190,6 +190,7 @@ def _run(run: Any, lens: Lens, family: str, work: _Work) -> HeadReport:
             work.corpus,
             settings=work.settings,
             progress=advance,
+            random_progress=advance,
             causal_progress=advance,
             **work.engine_options,
         )

@@ -175,10 +175,10 @@ def baselines_scope(findings: Findings, random: RandomPass, layers: Sequence[int
         layers: those that were chosen; None for all.
     """
     unscored = layers is not None and 0 not in layers
-    judged = [each for each in findings.scores if each.conditions is not None]
+    judged = [each for each in findings.scores if each.conditions is not None or each.labelled]
     applied = [kind for kind in KINDS if any(kind in each.baselines for each in judged)]
     reasons = {
-        "offset": "no question of these families has an offset",
+        "offset": "these families bring no rule by offset",
         "other": "these families bring none",
         "pos": "no label says more than 'consistent with': no rule by part of speech was asked",
         "random": random.reason or "too few trials in its share of the corpus",

@@ -28,7 +28,7 @@ from probes.manifest import manifest_of
 from probes.own_results import rounded
 from probes.positional.closely import pattern_facts, sampled
 from probes.positions import PatternFacts
-from probes.random_models import RandomPass, copies, measure_random, read_share
+from probes.random_models import RandomPass, RandomReader, copies, measure_random, read_share
 from probes.report import HeadReport, make_report
 from probes.run_settings import FamilyOptions, RunSettings
 from probes.seeing import chosen_layers
@@ -50,7 +50,9 @@ def run(
     settings: RunSettings | None = None,
     *,
     counter: Counter = count_here,
+    random_reader: RandomReader = measure_random,
     progress: Progress | None = None,
+    random_progress: Progress | None = None,
     causal_progress: Progress | None = None,
     **changes: Any,
 ) -> HeadReport:
@@ -62,7 +64,9 @@ def run(
         corpus: a file or several, an open corpus, or None for the embedded one; see `open_corpus` for the formats.
         settings: of the run; the usual ones where None.
         counter: what counts the shards: this process, or workers (see `probes.ray_engine`).
+        random_reader: what has copies with random weights read; another one may know what they do already.
         progress: called with (sentences done, sentences in all).
+        random_progress: called with (sentences that copies with random weights have read, sentences in all).
         causal_progress: called with (heads tested, heads in all).
         changes: single settings instead, such as `seed=1`: the attributes of `RunSettings`.
 
@@ -89,7 +93,7 @@ def run(
     )  # fmt: skip
     job = _Job(lens, opened, plan, settings)
     totals = job.count(counter, progress)
-    random = job.random()
+    random = job.random(random_reader, random_progress)
     facts = job.facts()
     findings = job.findings(totals.tallies, random, facts, causal_progress)
     trained = replace(settings.stream or StreamSettings(), bootstrap=settings.bootstrap, batch_size=settings.batch_size)
@@ -140,11 +144,11 @@ class _Job:
             inspect_into(totals.tallies[probe.name], probe, lens, plan.split, settings.seed, self.eyes.heads)
         return totals
 
-    def random(self) -> RandomPass:
+    def random(self, reader: RandomReader, progress: Progress | None) -> RandomPass:
         """What copies with random weights do."""
         plan, n_models = self.plan, self.settings.random_models
-        read = read_share(plan.eyes, self.corpus, plan.probes, plan.split, max(n_models, 1), plan.seed)
-        return measure_random(self.lens, n_models if plan.probes else 0, read, self.numbers.thresholds.fewest)
+        read = read_share(plan.eyes, self.corpus, plan.probes, plan.split, max(n_models, 1), plan.seed, progress)
+        return reader(self.lens, n_models if plan.probes else 0, read, self.numbers.thresholds.fewest)
 
     def facts(self) -> PatternFacts | None:
         """Of whole patterns, for labels of position."""

@@ -19,6 +19,7 @@ from probes.view import LayerView, Sums, Values
 from probes.words import Reading
 
 __all__ = [
+    "HeldAgainstRandom",
     "Judging",
     "Masking",
     "Measuring",
@@ -27,6 +28,7 @@ __all__ = [
     "Rule",
     "Stimulating",
     "Wording",
+    "meets_random",
     "rule_names",
 ]
 
@@ -79,7 +81,8 @@ class Probe(Protocol):
         reads: the kinds of text that it asks about; see `probes.texts.Kind`.
         rules: the rules without a model whose answers `ask` gives beside the right ones.
         contrast: True where the label rule of `probes.labels` decides (see `Judging`); False where a family's questions
-            are reported without labels, as those of `positional` are, which has a rule of its own.
+            are reported without labels, as those of `positional` are, which has a rule of its own (and is
+            `HeldAgainstRandom`).
         controlled: True where `ask` also gives offset-matched controls.
     """
 
@@ -132,6 +135,17 @@ class Judging(Protocol):
 
 
 @runtime_checkable
+class HeldAgainstRandom(Protocol):
+    """A family that wants to know what copies with random weights do, though the label rule does not decide over it.
+
+    Attributes:
+        against_random: True where the copies are to read for it, as they do for every family with `contrast`.
+    """
+
+    against_random: bool
+
+
+@runtime_checkable
 class Masking(Protocol):
     """A family that asks where a word is predicted: it reads "masked" texts.
 
@@ -162,6 +176,11 @@ class Stimulating(Protocol):
     def stimuli(self, anatomy: Anatomy, tokenizer: Any, seed: int) -> Iterable[Stimulus]:
         """The texts for this model, the same for the same seed; nothing where it cannot be asked (not causal, ...)."""
         ...
+
+
+def meets_random(probe: Probe) -> bool:
+    """Whether copies with random weights read for a family (baseline b3)."""
+    return probe.contrast or (isinstance(probe, HeldAgainstRandom) and probe.against_random)
 
 
 def rule_names(probe: Probe) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ __all__ = [
     "adjusted",
     "caveat",
     "judgements",
+    "margins_missed",
+    "missing_baselines",
     "primary",
     "unsure",
     "verdict",
@@ -194,13 +196,15 @@ def _judgement(scores: Scores, head: int, wording: Wording, q: float, sure: floa
         target_mass=float(scores.target_mass[head]),
         confidence=sure,
         failed=misses[0] if misses else None,
-        missing=tuple(kind for margin in asked.margins for kind in margin.over if kind in _unmeasured(scores)),
+        missing=missing_baselines(scores),
     )
 
 
-def _unmeasured(scores: Scores) -> tuple[str, ...]:
-    """Baselines that a run may lack, of those that the label must beat."""
-    return tuple(kind for kind in ("random", "shuffled", "layer 0") if kind not in scores.baselines)
+def missing_baselines(scores: Scores) -> tuple[str, ...]:
+    """Baselines that the label must beat, and that this run has not measured."""
+    margins = () if scores.conditions is None else scores.conditions.margins
+    unmeasured = [kind for kind in ("random", "shuffled", "layer 0") if kind not in scores.baselines]
+    return tuple(kind for margin in margins for kind in margin.over if kind in unmeasured)
 
 
 def _formed(judgement: Judgement, strong: float | None, own: SimpleRules, limits: Thresholds) -> Judgement:
@@ -247,10 +251,7 @@ def _misses(scores: Scores, head: int, q: float, sure: float, thresholds: Thresh
     assert asked is not None
     if asked.significant and not q <= thresholds.q:
         yield "q was not measurable" if math.isnan(q) else f"q {q:.3f} > {thresholds.q}"
-    for index, gap in enumerate(scores.gaps):
-        name = "margin" if index == 0 else f"margin over {', '.join(gap.margin.over)}"
-        yield from _short(name, gap.confirm[head], gap.margin.by, above=gap.margin.by == 0)
-        yield from _short(f"lower bound of the {name}", gap.low[head], 0.0, above=True)
+    yield from margins_missed(scores, head)
     yield from _score_misses(scores, head, asked)
     if asked.selectivity is not None:
         yield from _short("selectivity", scores.selectivity[head], asked.selectivity)
@@ -269,6 +270,14 @@ def _misses(scores: Scores, head: int, q: float, sure: float, thresholds: Thresh
             bounds = other.mass_ci if by_mass else other.hits_ci
             yield from _short(f"lower bound of {need.key}", bounds[0, head], need.low, above=True)
     yield from _short("confidence", sure, thresholds.confidence)
+
+
+def margins_missed(scores: Scores, head: int, first: str = "margin") -> Iterator[str]:
+    """The margins that a head misses, by themselves or by their interval; `first` is what the first one is called."""
+    for index, gap in enumerate(scores.gaps):
+        name = first if index == 0 else f"margin over {', '.join(gap.margin.over)}"
+        yield from _short(name, gap.confirm[head], gap.margin.by, above=gap.margin.by == 0)
+        yield from _short(f"lower bound of the {name}", gap.low[head], 0.0, above=True)
 
 
 def _score_misses(scores: Scores, head: int, asked: Conditions) -> Iterator[str]:

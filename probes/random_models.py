@@ -19,7 +19,7 @@ import numpy as np
 from attnlens.errors import AttnlensError
 from probes.baselines import RandomBest
 from probes.corpora.data import Corpus, Document
-from probes.family import Probe, rule_names
+from probes.family import Probe, meets_random, rule_names
 from probes.split import Split
 from probes.tally import UNIT, Key, Tally
 
@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from attnlens.models.lens import Lens
     from probes.seeing import Eyes
 
-__all__ = ["UNMEASURED", "RandomPass", "choose", "copies", "measure_random", "read_share", "share_of"]
+__all__ = [
+    "UNMEASURED",
+    "RandomPass",
+    "RandomReader",
+    "Read",
+    "choose",
+    "copies",
+    "measure_random",
+    "read_share",
+    "share_of",
+]
 
 BLOCK = 16  # consecutive sentences that are chosen together, so that windows keep their context
 ENOUGH = 240  # sentences: a corpus may be read whole up to here
@@ -61,6 +71,13 @@ class RandomPass:
 
 
 UNMEASURED = RandomPass(reason="no copies were asked for")
+
+
+Read = Callable[["Lens"], tuple[Mapping[str, Tally], int]]
+"""How one copy reads: it gives the families' tallies and the number of sentences."""
+
+RandomReader = Callable[["Lens", int, Read, int], RandomPass]
+"""What has copies read, as `measure_random` does."""
 
 
 def share_of(corpus: Corpus, n_models: int) -> float:
@@ -112,7 +129,7 @@ def copies(lens: Lens, seeds: Sequence[int]) -> Iterator[Lens]:
 def measure_random(
     lens: Lens,
     n_models: int,
-    read: Callable[[Lens], tuple[Mapping[str, Tally], int]],
+    read: Read,
     fewest: int,
 ) -> RandomPass:
     """Let copies of a model read, and keep the best score per question.
@@ -143,9 +160,15 @@ def measure_random(
 
 
 def read_share(
-    make: Callable[[Lens], Eyes], corpus: Corpus, probes: Sequence[Probe], split: Split, n_models: int, seed: int = 0
-) -> Callable[[Lens], tuple[Mapping[str, Tally], int]]:
-    """What `measure_random` asks of a copy: the chosen share of the corpus, for the families that compare with rules.
+    make: Callable[[Lens], Eyes],
+    corpus: Corpus,
+    probes: Sequence[Probe],
+    split: Split,
+    n_models: int,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Read:
+    """What `measure_random` asks of a copy: the chosen share of the corpus, for the families that meet random weights.
 
     Args:
         make: how a copy reads, which is how the model itself does.
@@ -154,22 +177,34 @@ def read_share(
         split: of the corpus.
         n_models: number of copies that share it.
         seed: of the choice.
+        progress: called with (sentences read by all copies, sentences in all), which is a guess for the first copy.
     """
     from probes.shards import Totals, shards_of
     from probes.walk import run_shard, run_stimuli
 
-    compared = [probe for probe in probes if probe.contrast]
+    compared = [probe for probe in probes if meets_random(probe)]
+    share, per_copy, done = share_of(corpus, n_models), 0, 0
+
+    def tell(n_sentences: int) -> None:
+        nonlocal done
+        done += n_sentences
+        if progress is not None:
+            progress(done, max(done, n_models * (per_copy or round(share * corpus.n_sentences))))
 
     def read(copy: Lens) -> tuple[Mapping[str, Tally], int]:
+        nonlocal per_copy
         eyes = make(copy)
         totals = Totals(len(split.confirm), len(eyes.heads), {probe.name: rule_names(probe) for probe in compared})
         n_sentences = 0
-        for shard in shards_of(choose(corpus.documents(), share_of(corpus, n_models), seed)):
+        for shard in shards_of(choose(corpus.documents(), share, seed)):
             totals.absorb(run_shard(eyes, shard, compared, split))
             n_sentences += shard.n_sentences
+            tell(shard.n_sentences)
         stimuli = run_stimuli(eyes, compared, split, seed)
         if stimuli is not None:
             totals.absorb(stimuli)
+        per_copy = n_sentences
+        tell(0)
         return totals.tallies, n_sentences
 
     return read

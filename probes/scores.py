@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -16,7 +17,7 @@ from probes.statistics import Resampling, interval, mcnemar, replicates, sign_fl
 from probes.tally import UNIT, Cell, Key
 from probes.thresholds import Thresholds
 
-__all__ = ["Gap", "Scores", "Setting", "above", "score_cell"]
+__all__ = ["Gap", "Scores", "Setting", "above", "mean_above", "score_cell"]
 
 Heads = Float64[np.ndarray, " head"]
 
@@ -75,6 +76,7 @@ class Scores:
         gaps: per margin of the conditions.
         strong: over what the `-strong` form must beat; None where there is none, or nothing of that kind.
         tested: heads that went to the test: enough trials, every margin reached on SELECT, and a label to be had.
+        labelled: a label can come of the question.
     """
 
     family: str
@@ -101,6 +103,7 @@ class Scores:
     random: RandomBest | None
     cell: Cell = field(repr=False)
     confirm: Bool[np.ndarray, " cluster"] = field(repr=False)
+    labelled: bool = True
 
     @property
     def value(self) -> Value:
@@ -169,9 +172,14 @@ class Scores:
 
     def headline(self, head: int) -> Baseline:
         """The baseline to print beside a head: the strongest on SELECT of those that the first margin must beat."""
+        return self._headlines[head]
+
+    @cached_property
+    def _headlines(self) -> tuple[Baseline, ...]:
         gap = self.gaps[0] if self.gaps else None
         among = gap.baselines if gap is not None and gap.baselines else (self.baselines["chance"],)
-        return max(among, key=lambda each: np.nan_to_num(self.score_of(each.kind, select=True)[head]))
+        strength = np.nan_to_num([self.score_of(each.kind, select=True) for each in among])
+        return tuple(among[best] for best in strength.argmax(axis=0).tolist())
 
 
 def score_cell(
@@ -224,6 +232,7 @@ def score_cell(
         random=random,
         cell=cell,
         confirm=confirm,
+        labelled=labelled,
     )
 
 
@@ -243,7 +252,7 @@ def _compare(
     sums = value_sums(cell, conditions.value)
     margins = [*conditions.margins, *([conditions.strong] if conditions.strong is not None else [])]
     beaten = [tuple(baselines[kind] for kind in margin.over if kind in baselines) for margin in margins]
-    select = [_mean_above(cell, sums, against, ~confirm) for against in beaten]
+    select = [mean_above(cell, sums, against, ~confirm) for against in beaten]
     n_margins = len(conditions.margins)
     halves = (cell.trials[~confirm].sum(), cell.trials[confirm].sum())
     tested = ~nobody & (min(halves) >= setting.thresholds.fewest) & labelled
@@ -255,12 +264,12 @@ def _compare(
         if tested.any():
             low[tested] = interval(above(cell, against, setting, resampled[:, tested], tested))[0]
             p[tested] = _largest_p(cell, sums, against, setting, tested)
-        gaps.append(Gap(margin, against, on_select, _mean_above(cell, sums, against, confirm), low, p))
+        gaps.append(Gap(margin, against, on_select, mean_above(cell, sums, against, confirm), low, p))
     strong = gaps[n_margins] if conditions.strong is not None and beaten[n_margins] else None
     return tuple(gaps[:n_margins]), strong, tested
 
 
-def _mean_above(
+def mean_above(
     cell: Cell,
     sums: Int64[np.ndarray, "cluster head"],
     against: Sequence[Baseline],

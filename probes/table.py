@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["cells_frame"]
 
+_OPTIONAL = ("direction", "label", "causal", "b1_offset_name", "b1_other_name", "b2_pos_name")
+"""Text that may be missing."""
+
 
 def cells_frame(heads: Sequence[Head], findings: Findings) -> pd.DataFrame:
     """One row per family, relation, direction and head; `label` and `causal` are empty where none was earned."""
@@ -28,16 +31,27 @@ def cells_frame(heads: Sequence[Head], findings: Findings) -> pd.DataFrame:
         "layer": np.array([head.layer for head in heads], dtype=np.int32),
         "index": np.array([head.head for head in heads], dtype=np.int32),
     }
-    labels = {(id(each.scores), each.head): each for each in findings.labels()}
-    parts = []
+    labels = {(each.family, each.scores.key, each.head): each for each in findings.labels()}
+    columns: dict[str, list[Any]] = {}
     for scores, q in zip(findings.scores, findings.q, strict=True):
-        own = [labels.get((id(scores), head)) for head in range(len(heads))]
+        own = [labels.get((scores.family, scores.key, head)) for head in range(len(heads))]
         said = {
-            "label": pd.array([None if each is None else each.wording.label for each in own], dtype="string"),
-            "causal": pd.array([None if each is None else _verdict(each) for each in own], dtype="string"),
+            "label": [None if each is None else each.wording.label for each in own],
+            "causal": [None if each is None else _verdict(each) for each in own],
         }
-        parts.append(pd.DataFrame(_columns(scores, places, q) | said))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        for column, values in (_columns(scores, places, q) | said).items():
+            columns.setdefault(column, []).append(values)
+    return pd.DataFrame({column: _joined(column, parts, len(heads)) for column, parts in columns.items()})
+
+
+def _joined(column: str, parts: Sequence[Any], n_heads: int) -> Any:
+    """One column from its parts: of every question one value per head, or one for all heads."""
+    import pandas as pd
+
+    if all(isinstance(part, list | str | None) for part in parts):
+        texts = [text for part in parts for text in (part if isinstance(part, list) else [part] * n_heads)]
+        return pd.array(texts, dtype="string") if column in _OPTIONAL else texts
+    return np.concatenate([np.broadcast_to(part, n_heads) for part in parts])
 
 
 def _verdict(label: Judgement) -> str:
@@ -46,15 +60,13 @@ def _verdict(label: Judgement) -> str:
 
 
 def _columns(scores: Scores, places: dict[str, Any], q: Corrected) -> dict[str, Any]:
-    import pandas as pd
-
     n_heads = len(places["head"])
     headlines = [scores.headline(head) for head in range(n_heads)]
     shown = [each.kind for each in headlines]
     return {
         "family": scores.family,
         "relation": scores.key.relation,
-        "direction": pd.array([scores.key.direction] * n_heads, dtype="string"),
+        "direction": scores.key.direction,
         "at": scores.key.at,
         **places,
         "value": scores.value,
@@ -99,16 +111,12 @@ def _of(scores: Scores, kinds: Sequence[str], *, select: bool = False) -> np.nda
 
 def _baselines(scores: Scores) -> dict[str, Any]:
     """Every kind of baseline: its name where there was a choice, and its score on both halves."""
-    import pandas as pd
-
     found: dict[str, Any] = {}
     for kind, number in KINDS.items():
         column = f"{number}_{kind.replace(' ', '_')}"
         baseline = scores.baselines.get(kind)
         if kind in ("offset", "other", "pos"):
-            found[f"{column}_name"] = pd.array(
-                [None if baseline is None else baseline.name] * len(scores.tested), dtype="string"
-            )
+            found[f"{column}_name"] = None if baseline is None else baseline.name
         found[f"{column}_select"] = scores.score_of(kind, select=True)
         found[f"{column}_confirm"] = scores.score_of(kind)
     return found | {"b3_random_n": 0 if scores.random is None else scores.random.n}

@@ -11,7 +11,7 @@ from attnlens.zoo.planted import plant
 from attnlens.zoo.planted_heads import PlantedHead, uniform
 from attnlens.zoo.planted_weights import HEADS_PER_LAYER, LONGEST
 from attnlens.zoo.planted_words import new_tokenizer
-from probes.calibration.marks import Gold, Marks, give_types
+from probes.calibration.marks import Axes, Gold, Marks, give_types
 from probes.calibration.material import Material
 from probes.calibration.truth import Claim, Expected
 
@@ -20,6 +20,7 @@ __all__ = ["REORDERED", "Case", "Known", "plain_case", "planted_case"]
 REORDERED = ", reordered"
 
 _FAINT = 1e-5
+_TYPES = 768
 _EXAMPLE = 12  # tokens of a text that a model is checked on, at least
 
 Known = tuple[PlantedHead, Expected]
@@ -72,12 +73,17 @@ def planted_case(
         marks = Marks.of(material, gold, new_tokenizer(architecture, words, LONGEST))
         placed = [faint[index] for index in order]
         layers = [placed[:HEADS_PER_LAYER], placed[HEADS_PER_LAYER:]]
-        planted = plant(architecture, layers, words=words, classed=False, annotations=marks.axes)
+        planted = plant(architecture, layers, words=words, classed=False, annotations=_padded(marks.axes))
         give_types(planted.model, marks, len(words) if architecture == "gpt2" else 0)
         planted.model.config._name_or_path = name
         return attnlens.load(model=planted.model, tokenizer=planted.tokenizer, example=_example(marks))
 
     return Case(name, suite, tuple(expected for _, expected in known), opened, tuple(range(len(known))))
+
+
+def _padded(axes: Sequence[Axes]) -> list[Axes]:
+    """Types up to the next multiple, so that most models share a config, and so their copies with random weights."""
+    return [*axes, *[axes[0]] * (-len(axes) % _TYPES)]
 
 
 def plain_case(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,8 +38,14 @@ def calibrate(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few models of each suite, on less text.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write calibration.json into this folder.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Write calibration.json into this folder, and what each model got."
+        ),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the models that an interrupted run left in DIR.")
+    ] = False,
     workers: Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes that run models.")] = 2,
     as_json: JsonOption = False,
     write_docs: Annotated[
@@ -51,22 +58,38 @@ def calibrate(
     something that looks like it, as strongly and as accurately as a suite asks for. What the rule says of them is held
     against what is known. Exits with 1 where a condition does not hold.
     """
+    from attnlens.models.lens import library_versions
     from probes.calibration.figures import figures_of
+    from probes.calibration.kept import FOLDER, Kept
     from probes.calibration.measuring import Recipe, Settings, families_for, measure, prepared, readings
     from probes.calibration.suites import SUITES
     from probes.calibration.table import document, markdown, tables
+    from probes.thresholds import Thresholds
 
     suites = tuple(suite or SUITES)
     if unknown := [name for name in suites if name not in SUITES]:
         raise UsageError(f"there is no suite {unknown[0]!r}; expected {', '.join(SUITES)}.")
     if write_docs and not DOCS.is_file():
         raise UsageError(f"there is no {DOCS} here; run --write-docs at the top of a checkout.")
+    if resume and output is None:
+        raise UsageError("--resume needs -o DIR, the folder of the interrupted run.")
     recipe = Recipe(suites, quick, corpus, QUICK_DOCUMENTS if quick else DOCUMENTS, SEED)
     settings = Settings(bootstrap=500, permutations=999, random_models=1) if quick else Settings()
     with console.status("making text"):
         material, cases = prepared(recipe)
+    kept = None
+    if output is not None:
+        made_by = {
+            "corpus": material.corpus.name,
+            "sha256": material.corpus.sha256,
+            "settings": asdict(settings),
+            "thresholds": asdict(Thresholds()),
+            "versions": library_versions(),
+        }
+        kept = Kept(output / FOLDER, made_by, resume)
     with console.progress("models") as advance:
-        figures = figures_of(measure(cases, readings(recipe, settings, workers), families_for(material), advance))
+        said = readings(recipe, settings, workers, kept)
+        figures = figures_of(measure(cases, said, families_for(material), advance))
     result = document(figures, material.corpus.name, settings, suites, quick=quick)
     if output is not None:
         _write(output, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

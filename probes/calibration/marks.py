@@ -20,6 +20,7 @@ from probes.syntax import relation_labels
 __all__ = [
     "CHANNELS",
     "SEPARATOR",
+    "Axes",
     "Follow",
     "Gold",
     "Marks",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
 from multiprocessing import get_context
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attnlens.plugins import installed
 from probes.calibration.cases import REORDERED, Case
+from probes.calibration.copies import Copies
+from probes.calibration.kept import Head, Kept
 from probes.calibration.material import Material, grammar_material, material_of
 from probes.calibration.suites import cases_of
 from probes.calibration.truth import Claim, Outcome, judge
@@ -19,12 +23,11 @@ from probes.corpora.sources import open_corpus
 from probes.engine import run
 from probes.families import GROUP, load_family
 
-__all__ = ["Measured", "Recipe", "Settings", "families_for", "measure", "prepared", "read", "readings"]
+__all__ = ["Measured", "Reader", "Recipe", "Settings", "families_for", "measure", "prepared", "readings"]
 
 FAMILIES = ("positional", "syntax", "coreference", "induction", "lexical")
 
 Progress = Callable[[int, int], None]
-Head = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Settings:
 
     bootstrap: int = 1000
     permutations: int = 1999
-    random_models: int = 2
+    random_models: int = 5
     seed: int = 0
 
 
@@ -92,36 +95,81 @@ def prepared(recipe: Recipe) -> tuple[Material, tuple[Case, ...]]:
     return material, tuple(case for name in recipe.suites for case in cases_of(name, material, quick=recipe.quick))
 
 
-def readings(recipe: Recipe, settings: Settings, workers: int) -> Iterator[list[Head]]:
-    """What the rule says of every head of every model, in their order, from so many processes."""
+class Reader:
+    """Runs the rule over models that read the same text, and keeps what they share: families and random copies.
+
+    No examples are taken and no matrices read closely: neither changes a label.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        settings: Settings,
+        families: Sequence[str] | None = None,
+        copies: Copies | None = None,
+    ) -> None:
+        """`families`: those that are asked; None for all that can use the corpus. `copies`: None for new ones."""
+        self.material, self.settings = material, settings
+        self.families = families_for(material) if families is None else list(families)
+        self.copies = copies or Copies()
+
+    def read(self, case: Case) -> list[Head]:
+        """What the rule says of every head of one model: `heads` of its `heads.json`."""
+        report = run(
+            case.lens(),
+            self.families,
+            self.material.corpus,
+            seed=self.settings.seed,
+            bootstrap=self.settings.bootstrap,
+            permutations=self.settings.permutations,
+            random_models=self.settings.random_models,
+            random_reader=self.copies,
+            close_reading=False,
+            examples=0,
+        )
+        return list(report.to_json()["heads"])
+
+
+def readings(recipe: Recipe, settings: Settings, workers: int, kept: Kept | None = None) -> Iterator[list[Head]]:
+    """What the rule says of every head of every model, in their order, from so many processes.
+
+    Args:
+        recipe: which models.
+        settings: of the rule.
+        workers: processes; with one, this process does the work.
+        kept: where what was said of a model is kept, and taken from where it is there already.
+    """
     material, cases = prepared(recipe)
-    if workers <= 1:
-        yield from (read(case, material, settings) for case in cases)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_read_in_process, repeat(recipe), range(len(cases)), repeat(settings))
+    done = {} if kept is None else kept.known(case.name for case in cases)
+    missing = [index for index, case in enumerate(cases) if case.name not in done]
+    with ExitStack() as stack:
+        fresh: Iterator[list[Head]]
+        if workers <= 1:
+            reader = Reader(material, settings)
+            fresh = (reader.read(cases[index]) for index in missing)
+        else:
+            shared = stack.enter_context(TemporaryDirectory())
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            fresh = pool.map(_read_in_process, repeat(recipe), missing, repeat(settings), repeat(shared))
+        for case in cases:
+            if case.name not in done:
+                done[case.name] = next(fresh)
+                if kept is not None:
+                    kept.keep(case.name, done[case.name])
+            yield done[case.name]
 
 
-def _read_in_process(recipe: Recipe, index: int, settings: Settings) -> list[Head]:
+def _read_in_process(recipe: Recipe, index: int, settings: Settings, shared: str) -> list[Head]:
+    return _reader(recipe, settings, shared).read(prepared(recipe)[1][index])
+
+
+@lru_cache(maxsize=1)
+def _reader(recipe: Recipe, settings: Settings, shared: str) -> Reader:
     import torch
 
     torch.set_num_threads(1)
-    material, cases = prepared(recipe)
-    return read(cases[index], material, settings)
-
-
-def read(case: Case, material: Material, settings: Settings) -> list[Head]:
-    """What the rule says of every head of one model: `heads` of its `heads.json`."""
-    report = run(
-        case.lens(),
-        families_for(material),
-        material.corpus,
-        seed=settings.seed,
-        bootstrap=settings.bootstrap,
-        permutations=settings.permutations,
-        random_models=settings.random_models,
-    )
-    return list(report.to_json()["heads"])
+    return Reader(prepared(recipe)[0], settings, copies=Copies(Path(shared)))
 
 
 def families_for(material: Material) -> list[str]:

@@ -65,6 +65,7 @@ class PositionalProbe:
     rules: ClassVar[tuple[Rule, ...]] = ()
     contrast: ClassVar[bool] = False
     controlled: ClassVar[bool] = False
+    against_random: ClassVar[bool] = True
 
     def refusal(self, corpus: Corpus) -> str | None:
         """Any text will do; without parts of speech the nearest word of one is not asked for."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from probe_arrays import documents_of, seen, sentence, uniform
 
+from probes.baselines import RandomBest
 from probes.corpora.data import Corpus
 from probes.family import Wording, rule_names
 from probes.findings import Settings, find
@@ -300,8 +301,10 @@ def in_turns(one, other):
     return values
 
 
-def positional(cells):
-    return find([POSITIONAL], {"positional": positional_tally(cells)}, SPLIT, Settings()).judgements
+def positional(cells, random=None):
+    """`random`: question -> (hits, mass) of the best head of random weights."""
+    known = {("positional", key): RandomBest(*values, 800) for key, values in (random or {}).items()}
+    return find([POSITIONAL], {"positional": positional_tally(cells)}, SPLIT, Settings(), random=known).judgements
 
 
 def test_confidence_of_an_offset_is_that_it_wins_and_has_the_weight_in_one_replicate():
@@ -336,3 +339,57 @@ def test_labels_of_weight_are_held_against_weight_shared_out_to_all_visible_toke
 
     assert (by_mass.wording.label, by_mass.baseline) == ("leans-next", pytest.approx(0.1))
     assert (by_wins.wording.label, by_wins.baseline) == ("next-token", pytest.approx(0.4))
+
+
+FIRST, SECOND, BREADTH = Key("first-token"), Key("second-token"), Key("breadth")
+HALF = in_turns(1.0, 0.0)  # .50, and from .3 to .7 within its interval
+
+
+@pytest.mark.parametrize(
+    ("cells", "random", "failed"),
+    [
+        ({FIRST: (0.45, 0.45), SECOND: (0.1, 0.1)}, {FIRST: (0.33, 0.33)}, None),
+        ({FIRST: (0.45, 0.45), SECOND: (0.1, 0.1)}, {FIRST: (0.36, 0.36)}, "margin over random weights 0.09 < 0.10"),
+        (
+            {FIRST: (HALF, HALF), SECOND: (0.1, 0.1)},
+            {FIRST: (0.38, 0.38)},
+            "lower bound of the margin over random weights -0.",
+        ),
+        ({offset_key(1): (0.5, 0.6)}, {offset_key(1): (0.55, 0.3)}, None),
+        ({offset_key(1): (0.5, 0.6)}, {offset_key(1): (0.1, 0.55)}, "margin over random weights 0.05 < 0.10"),
+        ({offset_key(0): (1.0, 0.9)}, {offset_key(0): (0.97, 0.1)}, "margin over random weights 0.03 < 0.10"),
+        ({FIRST: (0.31, 0.31), SECOND: (0.1, 0.1)}, {FIRST: (0.2, 0.2)}, None),
+        ({BREADTH: (0.9, 0.9)}, {BREADTH: (1.0, 1.0)}, None),
+    ],
+    ids=["sink", "near sink", "unsure", "weight", "weight alone", "wins", "other margin", "broad claims nothing"],
+)
+def test_a_positional_label_beats_random_weights_by_the_value_that_it_is_about(cells, random, failed):
+    (judgement,) = positional(cells, random)
+
+    if failed is None:
+        assert judgement.failed is None
+    else:
+        assert judgement.failed.startswith(failed)
+
+
+def test_what_a_positional_label_has_beaten_stands_beside_it():
+    cells = {FIRST: (0.45, 0.45), SECOND: (0.1, 0.1)}
+
+    (by_random,) = positional(cells, {FIRST: (0.33, 0.33)})
+    (by_chance,) = positional(cells, {FIRST: (0.05, 0.05)})
+    (alone,) = positional(cells)
+
+    assert (by_random.baseline_name, by_random.baseline) == ("random weights", pytest.approx(0.33))
+    assert (by_chance.baseline_name, by_chance.baseline) == ("uniform attention", pytest.approx(0.1))
+    assert (by_random.missing, alone.missing) == ((), ("random",))
+
+
+def test_confidence_of_a_positional_label_counts_the_margin_over_random_weights():
+    """The limit of .30 always holds, a margin of .10 over .40 in about half of the replicates."""
+    cells = {FIRST: (in_turns(0.65, 0.36), in_turns(0.65, 0.36)), SECOND: (0.1, 0.1)}
+
+    (against,) = positional(cells, {FIRST: (0.40, 0.40)})
+    (alone,) = positional(cells)
+
+    assert alone.confidence == 1.0
+    assert 0.4 < against.confidence < 0.8

@@ -11,11 +11,21 @@ from probe_arrays import documents_of, sentence
 
 import attnlens
 from probes.corpora.data import Corpus
-from probes.random_models import BLOCK, MOST, choose, copies, measure_random, share_of
+from probes.positional import PositionalProbe
+from probes.random_models import BLOCK, MOST, choose, copies, measure_random, read_share, share_of
+from probes.seeing import Eyes
 from probes.shards import shards_of
+from probes.split import split_corpus
 from probes.tally import UNIT, Key, Tally
 
 SENTENCE = sentence("the keys rust", [2, 3, 0], "det nsubj root")
+
+
+class Unasked(PositionalProbe):
+    """A family without labels that does not want to know what random weights do."""
+
+    name = "unasked"
+    against_random = False
 
 
 def corpus_of(n, per_document=40):
@@ -93,6 +103,37 @@ def test_the_best_head_of_the_best_copy_counts_and_few_trials_do_not(random_bert
     assert list(found.best) == [("mine", Key("often"))]
     best = found.best["mine", Key("often")]
     assert (best.hits, best.mass, best.n) == (pytest.approx(10 / 60), pytest.approx(5 / 60), 60)
+
+
+def test_copies_read_for_positional_labels_too_and_its_best_head_is_what_transformers_says(random_bert):
+    """Attention on the first token, from every token of the text: eager weights of the copies, head by head."""
+    model, tokenizer = random_bert.model, random_bert.tokenizer
+    lens = attnlens.load(model=model, tokenizer=tokenizer)
+    documents = corpus_of(60, per_document=4)
+    corpus = Corpus.of("c", documents)
+    told = []
+    read = read_share(
+        Eyes,
+        corpus,
+        [PositionalProbe(), Unasked()],
+        split_corpus(corpus),
+        2,
+        progress=lambda *amount: told.append(amount),
+    )
+
+    found = measure_random(lens, 2, read, 50)
+
+    best = found.best["positional", Key("first-token")]
+    expected = []
+    for copied in copies(lens, [0, 1]):
+        copied.model.set_attn_implementation("eager")
+        with torch.no_grad():
+            output = copied.model(**tokenizer(SENTENCE.text, return_tensors="pt"), output_attentions=True)
+        expected += [float(head[1:-1, 0].mean()) for layer in output.attentions for head in layer[0]]
+    assert best.mass == pytest.approx(max(expected), abs=1e-4)
+    assert {family for family, _ in found.best} == {"positional"}
+    assert (told[0], told[-1]) == ((60, 120), (120, 120))
+    assert told == sorted(told)
 
 
 def test_none_asked_for_and_a_module_without_a_config_are_said():
