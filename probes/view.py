@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from probes.kept import kept_plans
 from probes.tally import Key
+from probes.winners import Winners, bars, strongest
 from probes.words import Reading
 
-__all__ = ["LayerView", "Sums", "Values", "padded"]
+__all__ = ["LayerView", "Sums", "Values", "in_order", "padded"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,27 @@ class LayerView:
     def word_winners(self) -> Float64[Tensor, "text head word other"]:
         """The same for words."""
         return _shares(self.words, self.word_candidates)
+
+    @cached_property
+    def token_wins(self) -> Winners:
+        """Who wins each row of tokens, as a list: `token_winners` in a fraction of the time."""
+        return strongest(self.tokens.numpy(), _rivals(self.readings, ("token", self.tokens.shape[-1])).barred)
+
+    @cached_property
+    def word_wins(self) -> Winners:
+        """The same for words."""
+        return strongest(self.words.numpy(), _rivals(self.readings, ("word", self.words.shape[-1])).barred)
+
+    @cached_property
+    def column_wins(self) -> Winners:
+        """Who wins each column of words: who looks at a word the most."""
+        return strongest(self.words.numpy(), _rivals(self.readings, ("word", self.words.shape[-1])).barred, axis=-2)
+
+    @cached_property
+    def received(self) -> Float64[np.ndarray, "text head word"]:
+        """Weight that each word gets from the words that may attend to it (`word_candidates`)."""
+        seen = _rivals(self.readings, ("word", self.words.shape[-1])).candidates
+        return np.asarray(np.einsum("tqk,thqk->thk", seen, self.words.numpy()))
 
     @cached_property
     def text_tokens(self) -> Bool[Tensor, "text token"]:
@@ -116,13 +140,44 @@ class Sums:
         return Sums(self.keys, trials, hits, over_all(self.mass), over_all(self.chance), over_all(self.mass_chance))
 
 
+def in_order(values: Float64[np.ndarray, "*shape item"]) -> Float64[np.ndarray, "*shape"]:
+    """Sums over the last axis, one item after the other: zeros at the end, the padding of a batch, change no bit.
+
+    A sum of shares like 1/46 may lie halfway between two units, where the last bit decides how it is rounded.
+    """
+    return np.asarray(np.add.accumulate(values, axis=-1)[..., -1]) if values.shape[-1] else values.sum(-1)
+
+
 def padded(masks: Sequence[Bool[object, "_ _"]], n: int) -> Bool[Tensor, "text query key"]:
     """Square masks of several texts in one tensor, False beyond each text's end."""
-    together = torch.zeros(len(masks), n, n, dtype=torch.bool)
-    for row, mask in zip(together, masks, strict=True):
+    together = np.zeros((len(masks), n, n), dtype=bool)
+    for page, mask in zip(together, masks, strict=True):
         size = len(mask)  # type: ignore[arg-type]
-        row[:size, :size] = torch.as_tensor(mask)
-    return together
+        page[:size, :size] = mask
+    return torch.from_numpy(together)
+
+
+@dataclass(frozen=True)
+class _Rivals:
+    """Who may win, as numbers; the same for every layer of a batch.
+
+    Attributes:
+        candidates: 1 at candidates.
+        barred: see `probes.winners.bars`.
+    """
+
+    candidates: Float64[np.ndarray, "text query key"]
+    barred: Float64[np.ndarray, "text 1 query key"]
+
+
+def _rivals_of(readings: tuple[Reading, ...], level: tuple[str, int]) -> _Rivals:
+    kind, n = level
+    masks = [reading.candidates if kind == "word" else reading.token_candidates for reading in readings]
+    candidates = padded(masks, n).numpy()
+    return _Rivals(candidates.astype(np.float64), bars(candidates))
+
+
+_rivals = kept_plans(_rivals_of)
 
 
 def _shares(

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from probes.coreference.contests import Contest, trials_of
 from probes.corpora.data import Mention, Sentence
-from probes.lexical.batches import kept_plans
+from probes.kept import kept_plans
 from probes.marked import Marked, marked_trials
 from probes.questions import OptionTrials, RowTrials
 from probes.syntax.draws import Draws
 from probes.syntax.rules import OFFSETS
 from probes.tally import Key
-from probes.view import LayerView, Sums
+from probes.view import LayerView, Sums, in_order
 from probes.words import Reading
 
 __all__ = ["ENTITY", "INSIDE", "INSIDE_BEYOND_TREE", "LIFT", "SAME_TYPE", "TWICE", "inside", "measure", "same_type"]
@@ -50,7 +50,6 @@ class Plan:
 
     Attributes:
         texts: their indices in the batch.
-        candidates: words that can win.
         turned: named words after each turn of the labels around the words that the model saw; 0 is no turn.
         turns: how many there are, the words that the model saw.
         trials: queries.
@@ -58,7 +57,6 @@ class Plan:
     """
 
     texts: Int64[Tensor, " some_text"]
-    candidates: Bool[Tensor, "some_text word other"]
     turned: Float64[Tensor, "some_text turn word"]
     turns: Int64[Tensor, " some_text"]
     trials: Int64[Tensor, " some_text"]
@@ -74,7 +72,7 @@ def named_words(sentence: Sentence) -> Bool[np.ndarray, " word"]:
     return named
 
 
-def _plan(readings: tuple[Reading, ...], n_words: int, settings: None) -> Plan:
+def _plan(readings: tuple[Reading, ...], n_words: int) -> Plan:
     texts, named = [], []
     for index, reading in enumerate(readings):
         labels = np.concatenate([named_words(sentence) for sentence in reading.sentences])
@@ -94,11 +92,10 @@ def _plan(readings: tuple[Reading, ...], n_words: int, settings: None) -> Plan:
     share = torch.einsum("tqk,tk->tq", candidates.double(), turned[:, 0]) / n_candidates.clamp_min(1)
     return Plan(
         texts=torch.tensor(texts, dtype=torch.int64),
-        candidates=candidates,
         turned=turned,
         turns=torch.tensor([int(reading.kept.sum()) for reading in chosen], dtype=torch.int64),
         trials=(n_candidates > 0).sum(-1),
-        share=share.sum(-1),
+        share=torch.from_numpy(in_order(share.numpy())),
     )
 
 
@@ -107,11 +104,11 @@ _plan_of = kept_plans(_plan)
 
 def measure(view: LayerView) -> Iterator[Sums]:
     """E1 of the batch's texts."""
-    plan = _plan_of(view.readings, view.words.shape[-1], None)
+    plan = _plan_of(view.readings, view.words.shape[-1])
     if not len(plan.texts):
         return
-    received = view.words[plan.texts].masked_fill(~plan.candidates[:, None], 0.0).sum(2)
-    masses = torch.einsum("thw,trw->thr", received, plan.turned)
+    received = torch.from_numpy(view.received)[plan.texts]
+    masses = received @ plan.turned.transpose(1, 2)
     real = masses[..., :1]
     is_turn = torch.arange(masses.shape[-1]) < plan.turns[:, None]
     below = ((masses < real) & is_turn[:, None]).sum(-1)

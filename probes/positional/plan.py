@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, Int64
-from torch import Tensor
 
+from probes.kept import kept_plans
 from probes.positional.keys import (
     COLUMNS,
     COMMA,
@@ -24,29 +22,51 @@ from probes.positional.keys import (
     WORD_OFFSETS,
 )
 from probes.tally import Key
-from probes.view import padded
+from probes.view import in_order, padded
 from probes.words import Reading
 
-__all__ = ["SETS", "Contest", "Plan", "plan_of"]
+__all__ = ["SETS", "Contest", "Near", "Plan", "plan_of"]
 
 SETS: tuple[Key, ...] = (*COLUMNS, START, SEPARATOR, FULL_STOP, COMMA, PUNCTUATION, DELIMITER)
 
 
 @dataclass(frozen=True)
 class Contest:
-    """Who may win a row, and which winner is right for which question.
+    """Which winner of a row is right for which question about a fixed offset.
 
     Attributes:
-        barred: 0 at candidates and -2 elsewhere, to be added to weights.
-        offsets: the questions that ask for a fixed offset.
-        at_offset: queries that have a candidate there.
+        offsets: the questions.
+        question: of each distance from query to key, counted from the most negative one; their number for none.
+        at_offset: 1 at queries that have a candidate there.
+        trials: per question, how many these are.
         chance: per question, the sum over these queries of what a uniform choice would hit.
     """
 
-    barred: Float64[Tensor, "text 1 query key"]
     offsets: tuple[int, ...]
-    at_offset: Bool[Tensor, "text question query"]
-    chance: Float64[Tensor, "text question"]
+    question: Int64[np.ndarray, " distance"]
+    at_offset: Float64[np.ndarray, "text question query"]
+    trials: Int64[np.ndarray, "text question"]
+    chance: Float64[np.ndarray, "text question"]
+
+
+@dataclass(frozen=True)
+class Near:
+    """The nearest word of each part of speech on either side of each word.
+
+    Attributes:
+        question: index in `NEAREST` that a cell answers, their number for none; flat over `[text word other]`.
+        cells: of all questions, ordered by text and question: flat in `[text head word other]`.
+        starts: where the cells of each text and question begin; only of those that have any.
+        run: text * questions + question of each such run.
+        trials, chance: queries that have such a word, and what a uniform choice would hit there.
+    """
+
+    question: Int64[np.ndarray, " cell"]
+    cells: Int64[np.ndarray, "entry head"]
+    starts: Int64[np.ndarray, " run"]
+    run: Int64[np.ndarray, " run"]
+    trials: Int64[np.ndarray, "text question"]
+    chance: Float64[np.ndarray, "text question"]
 
 
 @dataclass(frozen=True)
@@ -60,106 +80,99 @@ class Plan:
         causal: texts that are read from left to right only.
         gaps: distance between query and key in tokens, 0 for queries that do not ask.
         tokens, words: of tokens at `OFFSETS`, and of words at `WORD_OFFSETS`.
-        nearest: per query word, 1 at the word that is the nearest of its part of speech on its side.
-        near_of: index in `NEAREST` of the question that a word answers for a query; 0 where it answers none.
-        near_trials, near_chance: queries that have such a word, and what a uniform choice would hit there.
+        near: the nearest words of parts of speech.
         columns: tokens that belong to some set, each once per text.
         members: to which of `SETS` these columns belong; none for the padding of `columns`.
     """
 
-    asking: Bool[Tensor, "text query"]
-    separators: Bool[Tensor, "text query"]
-    lengths: Int64[Tensor, " text"]
-    causal: Bool[Tensor, " text"]
-    gaps: Float64[Tensor, "text query key"]
+    asking: Bool[np.ndarray, "text query"]
+    separators: Bool[np.ndarray, "text query"]
+    lengths: Int64[np.ndarray, " text"]
+    causal: Bool[np.ndarray, " text"]
+    gaps: Float64[np.ndarray, "text cell 1"]
     tokens: Contest
     words: Contest
-    nearest: Bool[Tensor, "text word other"]
-    near_of: Int64[Tensor, "text word other"]
-    near_trials: Int64[Tensor, "text question"]
-    near_chance: Float64[Tensor, "text question"]
-    columns: Int64[Tensor, "text column"]
-    members: Float64[Tensor, "text set column"]
+    near: Near
+    columns: Int64[np.ndarray, "text column"]
+    members: Float64[np.ndarray, "text set column"]
 
 
-class _Same:
-    """Readings, equal only to themselves: they hold arrays, which do not compare."""
-
-    def __init__(self, readings: tuple[Reading, ...], n_tokens: int, n_words: int) -> None:
-        self.readings, self.size = readings, (n_tokens, n_words)
-
-    def __hash__(self) -> int:
-        return hash((self.size, *map(id, self.readings)))
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Same)
-            and self.size == other.size
-            and len(self.readings) == len(other.readings)
-            and all(one is two for one, two in zip(self.readings, other.readings, strict=True))
-        )
-
-
-def plan_of(readings: tuple[Reading, ...], n_tokens: int, n_words: int) -> Plan:
-    """The plan of a batch, padded to these sizes; the last ones are kept, since layer after layer asks."""
-    return _plan(_Same(readings, n_tokens, n_words))
-
-
-@lru_cache(maxsize=64)
-def _plan(same: _Same) -> Plan:
-    readings, (n_tokens, n_words) = same.readings, same.size
+def _plan(readings: tuple[Reading, ...], sizes: tuple[int, int, int]) -> Plan:
+    n_heads, n_tokens, n_words = sizes
     asking = _rows([~reading.special for reading in readings], n_tokens)
     separators = _rows([reading.special for reading in readings], n_tokens)
     separators[:, :1] = False
-    place = torch.arange(n_tokens)
-    words = padded([reading.candidates for reading in readings], n_words)
-    near_of = _nearest(readings, n_words).masked_fill(~words, 0)
-    by_choice = 1 / words.sum(-1).clamp_min(1).double()
-    found = torch.nn.functional.one_hot(near_of, 2 * len(UPOS) + 1)[..., 1:].sum(2)  # [text word question]
+    place = np.arange(n_tokens)
+    gaps = np.abs(place[:, None] - place) * asking[:, :, None]
+    words = padded([reading.candidates for reading in readings], n_words).numpy()
     columns, members = _sets(readings)
     return Plan(
         asking=asking,
         separators=separators,
-        lengths=torch.tensor([len(reading.labels) for reading in readings]),
-        causal=torch.tensor([reading.causal for reading in readings]),
-        gaps=(place[:, None] - place).abs().double() * asking[:, :, None],
-        tokens=_contest(padded([reading.token_candidates for reading in readings], n_tokens), OFFSETS),
+        lengths=np.array([len(reading.labels) for reading in readings], dtype=np.int64),
+        causal=np.array([reading.causal for reading in readings], dtype=bool),
+        gaps=gaps.reshape(len(readings), -1, 1).astype(np.float64),
+        tokens=_contest(padded([reading.token_candidates for reading in readings], n_tokens).numpy(), OFFSETS),
         words=_contest(words, WORD_OFFSETS),
-        nearest=near_of > 0,
-        near_of=(near_of - 1).clamp_min(0),
-        near_trials=found.sum(1),
-        near_chance=(found * by_choice[:, :, None]).sum(1),
+        near=_near(readings, words, n_heads),
         columns=columns,
-        members=members.double(),
+        members=members.astype(np.float64),
     )
 
 
-def _rows(rows: Sequence[Bool[np.ndarray, " _"]], n: int) -> Bool[Tensor, "text token"]:
-    together = torch.zeros(len(rows), n, dtype=torch.bool)
+plan_of = kept_plans(_plan)
+
+
+def _rows(rows: Sequence[Bool[np.ndarray, " _"]], n: int) -> Bool[np.ndarray, "text token"]:
+    together = np.zeros((len(rows), n), dtype=bool)
     for place, row in zip(together, rows, strict=True):
-        place[: len(row)] = torch.from_numpy(row)
+        place[: len(row)] = row
     return together
 
 
-def _contest(candidates: Bool[Tensor, "text query key"], offsets: tuple[int, ...]) -> Contest:
+def _contest(candidates: Bool[np.ndarray, "text query key"], offsets: tuple[int, ...]) -> Contest:
     n = candidates.shape[-1]
-    at_offset = torch.zeros(len(candidates), len(offsets), n, dtype=torch.bool)
+    at_offset = np.zeros((len(candidates), len(offsets), n))
+    question = np.full(max(2 * n - 1, 0), len(offsets), dtype=np.int64)
     for i, offset in enumerate(offsets):
-        row = at_offset[:, i, max(0, -offset) : n - max(0, offset)]
-        row[:] = torch.diagonal(candidates, offset, 1, 2) if abs(offset) < n else False
-    by_choice = 1 / candidates.sum(-1).clamp_min(1).double()
+        if abs(offset) < n:
+            at_offset[:, i, max(0, -offset) : n - max(0, offset)] = np.diagonal(candidates, offset, 1, 2)
+            question[offset + n - 1] = i
+    by_choice = 1 / np.maximum(candidates.sum(-1), 1)
     return Contest(
-        barred=torch.where(candidates, 0.0, -2.0).double()[:, None],
         offsets=offsets,
+        question=question,
         at_offset=at_offset,
-        chance=(at_offset * by_choice[:, None]).sum(-1),
+        trials=at_offset.sum(-1).astype(np.int64),
+        chance=in_order(at_offset * by_choice[:, None]),
     )
 
 
-def _nearest(readings: Sequence[Reading], n: int) -> Int64[Tensor, "text word other"]:
+def _near(readings: Sequence[Reading], candidates: Bool[np.ndarray, "text word other"], n_heads: int) -> Near:
+    n_texts, n, n_questions = len(readings), candidates.shape[-1], 2 * len(UPOS)
+    question = np.where(candidates, _nearest(readings, n) - 1, -1)
+    text, query, other = np.nonzero(question >= 0)
+    place = text * n_questions + question[text, query, other]
+    order = np.argsort(place, kind="stable")
+    by_choice = 1 / np.maximum(candidates.sum(-1), 1)
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    found = np.bincount(place, minlength=n_texts * n_questions)
+    chance = np.bincount(place, by_choice[text, query], minlength=n_texts * n_questions)
+    cells = (text * (n_heads * n) + query) * n + other
+    return Near(
+        question=np.where(question < 0, n_questions, question).ravel(),
+        cells=cells[order][:, None] + np.arange(n_heads) * (n * n),
+        starts=starts,
+        run=place[order][starts],
+        trials=found.reshape(n_texts, n_questions),
+        chance=chance.reshape(n_texts, n_questions),
+    )
+
+
+def _nearest(readings: Sequence[Reading], n: int) -> Int64[np.ndarray, "text word other"]:
     """1 + index in `NEAREST` at the nearest word of each part of speech, left and right of each word; 0 elsewhere."""
-    found = torch.zeros(len(readings), n, n, dtype=torch.int64)
-    for page, reading in zip(found.numpy(), readings, strict=True):
+    found = np.zeros((len(readings), n, n), dtype=np.int64)
+    for page, reading in zip(found, readings, strict=True):
         size = len(reading.kept)
         query = np.arange(size)
         is_one = (np.array(reading.upos, dtype=object)[None, :] == np.array(UPOS)[:, None]) & reading.kept
@@ -174,15 +187,15 @@ def _nearest(readings: Sequence[Reading], n: int) -> Int64[Tensor, "text word ot
     return found
 
 
-def _sets(readings: Sequence[Reading]) -> tuple[Int64[Tensor, "text column"], Bool[Tensor, "text set column"]]:
+def _sets(readings: Sequence[Reading]) -> tuple[Int64[np.ndarray, "text column"], Bool[np.ndarray, "text set column"]]:
     sets = [_sets_of(reading) for reading in readings]
     used = [np.flatnonzero(each.any(axis=0)) for each in sets]
     width = max(map(len, used))
-    columns = torch.zeros(len(readings), width, dtype=torch.int64)
-    members = torch.zeros(len(readings), len(SETS), width, dtype=torch.bool)
+    columns = np.zeros((len(readings), width), dtype=np.int64)
+    members = np.zeros((len(readings), len(SETS), width), dtype=bool)
     for row, (each, places) in enumerate(zip(sets, used, strict=True)):
-        columns[row, : len(places)] = torch.from_numpy(places)
-        members[row, :, : len(places)] = torch.from_numpy(each[:, places])
+        columns[row, : len(places)] = places
+        members[row, :, : len(places)] = each[:, places]
     return columns, members
 
 

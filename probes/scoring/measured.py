@@ -28,7 +28,7 @@ class _Place:
     Attributes:
         trials: per text and question, as the first layer had them.
         text, column: texts and questions with any trial.
-        hits, mass: rows of the ledger, by entry.
+        hits, mass: which of `[text question]` enter which row of the ledger.
     """
 
     trials: Int64[np.ndarray, "text question"]
@@ -62,9 +62,9 @@ class Measured:
                 self._places[family, index] = place
                 self._count(family, sums, place)
         totals = np.zeros((len(place.rows), sums.hits.shape[-1]), np.int64)
-        hits = _units(sums.hits)[place.text, place.column]
+        hits = _units(sums.hits).reshape(-1, sums.hits.shape[-1])
         place.hits.add(hits, totals)
-        place.mass.add(hits if sums.mass is None else _units(sums.mass)[place.text, place.column], totals)
+        place.mass.add(hits if sums.mass is None else _units(sums.mass).reshape(hits.shape), totals)
         self.ledger.add(place.rows, first_head, totals)
 
     def _place(self, family: str, sums: Sums, trials: Int64[np.ndarray, "text question"]) -> _Place:
@@ -72,7 +72,7 @@ class Measured:
         question = np.array(self.ledger.questions(family, sums.keys), dtype=np.int64)[column]
         codes = [code_of(question, field, self.clusters[text]) for field in (_HITS, _MASS)]
         unique, row = np.unique(np.concatenate(codes), return_inverse=True)
-        entries = np.arange(len(text))
+        entries = text * trials.shape[1] + column
         hits, mass = (Segments.of(entries, part) for part in np.split(row, 2))
         return _Place(trials, text, column, hits, mass, self.ledger.rows(unique))
 

@@ -30,10 +30,18 @@ class Pieces:
     means: tuple[Index, Index, Index] | None
     place: Int64[np.ndarray, "text head word other"]
 
-    def words(self, weights: Float64[np.ndarray, " weight"], shape: tuple[int, ...]) -> Float64[np.ndarray, ...]:
-        """Word-level weights `[text head word other]`; `weights` is `[text head query key]` flat with a 0 at the end.
+    def words(
+        self,
+        weights: Float64[np.ndarray, " weight"],
+        shape: tuple[int, ...],
+        out: Float64[np.ndarray, "text head word other"],
+    ) -> Float64[np.ndarray, "text head word other"]:
+        """Word-level weights.
 
-        The weights are overwritten.
+        Args:
+            weights: `[text head query key]`, flat, with a 0 at the end; they are overwritten.
+            shape: of these.
+            out: where to write.
         """
         tokens = weights[:-1].reshape(shape)
         for text, first, piece in self.further:
@@ -43,7 +51,7 @@ class Pieces:
                 tokens[text, :, first] += tokens[text, :, piece]
             text, first, number = self.means
             tokens[text, :, first] /= number[:, None, None]
-        return np.take(weights, self.place)
+        return np.take(weights, self.place, out=out, mode="clip")  # another mode would copy `out`
 
 
 def pieces_of(

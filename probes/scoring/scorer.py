@@ -17,18 +17,17 @@ from probes.scoring.ledger import Ledger
 from probes.scoring.measured import Measured
 from probes.scoring.pieces import pieces_of
 from probes.tally import UNIT, in_units
-from probes.view import LayerView, padded
+from probes.view import LayerView
+from probes.winners import Winners
 from probes.words import FAINT, Aggregation, Reading
 
 __all__ = ["Scorer"]
-
-_BARRED = -2.0  # added to weights that may not win: below any weight
 
 
 class Scorer:
     """Adds up one batch; made anew for each, into the ledger of its shard.
 
-    The weights of one layer are put together, answered and overwritten by those of the next.
+    The weights of one layer are put together, answered and overwritten by those of the next, word-level ones too.
     """
 
     def __init__(
@@ -60,7 +59,8 @@ class Scorer:
         self.measuring = [probe for probe in probes if isinstance(probe, Measuring)]
         self.measured = Measured(readings, ledger)
         self.pieces = pieces_of(readings, n_heads, self.n_tokens, self.n_words, aggregation)
-        self.barred = {level: self._barred(level) for level in self.layout.hits}
+        self._exact = np.zeros(len(readings) * n_heads * self.n_tokens**2 + 1)  # the last one stays 0: see `Pieces`
+        self._words = np.empty(self.pieces.place.shape)
         self._layer: _Layer | None = None
 
     def add(self, tile: WeightTile) -> None:
@@ -81,48 +81,40 @@ class Scorer:
 
     def _score(self, layer: _Layer, first_head: int) -> None:
         totals = np.zeros((len(self.layout.rows), self.n_heads), np.int64)
-        flat = np.empty(layer.tokens.numel() + 1)
-        flat[-1] = 0.0
-        exact = flat[:-1].reshape(layer.tokens.shape)
+        exact = self._exact[:-1].reshape(layer.tokens.shape)
         exact[:] = layer.tokens.numpy()
         self._answer("token", exact, totals)
-        words = None
-        if self._needs_words():
-            words = self.pieces.words(flat, tuple(layer.tokens.shape))
+        words = self.pieces.words(self._exact, layer.tokens.shape, self._words) if self._needs_words else exact
+        view = LayerView(self.readings, layer.tokens, layer.visible, torch.from_numpy(words))
+        if self._needs_words:
             self._answer("word", words, totals)
-            if "column" in self.layout.hits:
-                self._contest("column", words, totals)
+        for level, hits in self.layout.hits.items():
+            add_hits(hits, self._winners(level, view), totals)
         self.ledger.add(self.layout.rows, first_head, totals)
-        if self.measuring:
-            view = LayerView(
-                self.readings, layer.tokens, layer.visible, torch.from_numpy(words if words is not None else exact)
-            )
-            for probe in self.measuring:
-                for index, values in enumerate(probe.measure(view)):
-                    self.measured.add(probe.name, index, values, first_head)
+        for probe in self.measuring:
+            for index, values in enumerate(probe.measure(view)):
+                self.measured.add(probe.name, index, values, first_head)
 
+    @property
     def _needs_words(self) -> bool:
         asked = {*self.layout.hits, *self.layout.masses, *self.layout.options} - {"token"}
         return bool(asked or self.measuring)
 
     def _answer(self, space: str, weights: Float64[np.ndarray, "text head query key"], totals: np.ndarray) -> None:
-        """Masses and options first, since the contest changes the weights of cells that may not win."""
+        """What weight cells have, and who wins among options."""
         if (masses := self.layout.masses.get(space)) is not None:
             add_masses(masses, weights, totals)
         if (options := self.layout.options.get(space)) is not None:
             add_options(options, weights, totals)
-        if space in self.layout.hits:
-            self._contest(space, weights, totals)
 
-    def _contest(self, level: str, weights: Float64[np.ndarray, "text head query key"], totals: np.ndarray) -> None:
-        add_hits(self.layout.hits[level], weights + self.barred[level], totals, axis=-2 if level == "column" else -1)
-
-    def _barred(self, level: str) -> Float64[np.ndarray, "text 1 query key"]:
-        if level == "token":
-            masks = padded([reading.token_candidates for reading in self.readings], self.n_tokens)
-        else:
-            masks = padded([reading.candidates for reading in self.readings], self.n_words)
-        return np.asarray(np.where(masks.numpy(), 0.0, _BARRED)[:, None])
+    def _winners(self, level: str, view: LayerView) -> Winners:
+        match level:
+            case "token":
+                return view.token_wins
+            case "word":
+                return view.word_wins
+            case _:
+                return view.column_wins
 
 
 class _Layer:
@@ -187,31 +179,16 @@ def add_options(options: Options, weights: Float64[np.ndarray, "text head query 
     options.masses.add(in_units(amount), totals)
 
 
-def add_hits(hits: Hits, allowed: Float64[np.ndarray, "text head query key"], totals: np.ndarray, axis: int) -> None:
-    """Cells that win their row (or column): a tie of n counts a unit's n-th part.
-
-    Args:
-        hits: what a win counts for.
-        allowed: weights, below 0 where a cell may not win.
-        totals: where to add.
-        axis: -1 where the cells of a row compete, -2 for those of a column.
-    """
-    n_texts, n_heads, n, _ = allowed.shape
-    best = torch.from_numpy(allowed).amax(axis).numpy() if n else np.zeros((n_texts, n_heads, 0))
-    best[best < 0] = 9.0  # nothing may win here
-    won = np.flatnonzero(allowed == np.expand_dims(best, axis))
-    front, place = np.divmod(won, n * n)
-    contest = front * n + (place // n if axis == -1 else place % n)
-    units = UNIT // np.bincount(contest, minlength=best.size)[contest]
-    text, head = np.divmod(front, n_heads)
-    run = hits.of_cell[text * (n * n) + place]
+def add_hits(hits: Hits, winners: Winners, totals: np.ndarray) -> None:
+    """Cells that win their row (or column): a tie of n counts a unit's n-th part."""
+    run = hits.of_cell[winners.cell]
     answers = np.flatnonzero(run >= 0)
-    run, units, head = run[answers], units[answers], head[answers]
+    run, units, head = run[answers], UNIT // winners.ties[answers], winners.front[answers] % winners.shape[1]
     lengths = hits.starts[run + 1] - hits.starts[run]
     of = np.repeat(np.arange(len(run)), lengths)
-    entry = np.arange(len(of)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + hits.starts[run][of]
+    entry = np.arange(len(of)) + (hits.starts[run] - np.cumsum(lengths) + lengths)[of]
     amounts = np.rint(units[of] * hits.weight[entry])
-    sums = np.bincount(hits.row[entry] * n_heads + head[of], weights=amounts, minlength=totals.size)
+    sums = np.bincount(hits.row[entry] * totals.shape[1] + head[of], weights=amounts, minlength=totals.size)
     totals += sums.reshape(totals.shape).astype(np.int64)  # whole numbers below 2**53, so exact in any order
 
 
