@@ -72,7 +72,7 @@ def strongest(
     """Who wins; a row without a candidate has no winner.
 
     Args:
-        weights: not negative.
+        weights: from 0 to 1.
         barred: see `bars`.
         axis: -1 where the cells of a row compete, -2 for those of a column.
     """

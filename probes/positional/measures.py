@@ -202,9 +202,10 @@ class _Rows:
 
 def _times_log(weights: Float[np.ndarray, "text head query key"]) -> Float[np.ndarray, "text head query key"]:
     """`p log p`."""
-    found = np.maximum(weights, np.finfo(weights.dtype).tiny)
+    found: np.ndarray = np.maximum(weights, np.finfo(weights.dtype).tiny)
     np.log(found, out=found)
-    return np.multiply(found, weights, out=found)
+    found *= weights
+    return found
 
 
 def _places(plan: Plan, rows: _Rows) -> TextSums:
