@@ -55,6 +55,9 @@ def main() -> None:
         return
     bench = _Bench(options)
     runs: dict[str, Run] = {"forward": bench.forward, "positional": lambda: bench.probe(bench.positional)}
+    for probe in bench.probes if options.each else []:
+        if probe.name != "positional":
+            runs[probe.name] = lambda probe=probe: bench.probe([probe])
     runs["all families"] = lambda: bench.probe(bench.probes)
     if options.published:
         runs["published way"] = bench.published
@@ -227,6 +230,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds after the one that warms up")
     parser.add_argument("--limit", type=int, help="only the first so many sentences")
     parser.add_argument("--families", nargs="+", help="instead of all that the corpus has annotation for")
+    parser.add_argument("--each", action="store_true", help="time every family by itself as well")
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--threads", type=int, help="threads of torch; all cores by default")
     parser.add_argument("--published", action="store_true", help="time the published way as well")
