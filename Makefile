@@ -8,7 +8,7 @@ TEXT ?= The keys to the cabinet are on the table.
 OUT ?= out
 TORCH ?= 2.13.0
 # As many workers as there are processors, up to four: each loads torch. PYTEST_ARGS= runs the tests in one process.
-PYTEST_ARGS ?= -n logical --maxprocesses 4
+PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist worksteal
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

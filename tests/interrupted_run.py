@@ -17,9 +17,9 @@ from typing import Any
 
 SETTINGS: dict[str, Any] = {
     "families": ["positional", "syntax"],
-    "limit": 96,
-    "shard_sentences": 16,
-    "bootstrap": 50,
+    "limit": 48,
+    "shard_sentences": 8,
+    "bootstrap": 20,
     "permutations": 99,
     "random_models": 0,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import interrupted_run
@@ -25,20 +26,34 @@ def undisturbed(tmp_path_factory) -> dict[str, bytes]:
     return results_in(folder)
 
 
-def kill_at(folder: Path, moment: str) -> None:
-    """Start a run and kill it where it waits."""
-    process = start(folder, "--at", moment)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "here\n"
-    process.kill()
-    process.communicate()
+@pytest.fixture(scope="module")
+def kill_at(tmp_path_factory) -> Callable[[Path, str], None]:
+    """`kill_at(folder, moment)`: what is left in a folder of a run that was killed where it waited.
+
+    One process is killed per moment; who asks for that moment again gets a copy of what it left.
+    """
+    left: dict[str, Path] = {}
+
+    def kill(folder: Path, moment: str) -> None:
+        if moment not in left:
+            left[moment] = tmp_path_factory.mktemp("killed")
+            process = start(left[moment], "--at", moment)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+            process.kill()
+            process.communicate()
+        shutil.copytree(left[moment], folder, dirs_exist_ok=True)
+
+    return kill
 
 
 @pytest.mark.parametrize(
     ("moment", "n_finished"),
     [("between shards", 2), ("in a shard", 2), ("in the statistics", N_SHARDS), ("in the results", N_SHARDS)],
 )
-def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(undisturbed, tmp_path, moment, n_finished):
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
+    undisturbed, kill_at, tmp_path, moment, n_finished
+):
     """The killed process has two threads, this one has one."""
     kill_at(tmp_path, moment)
     assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == n_finished
@@ -50,7 +65,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(undistur
     assert counted[-1] == interrupted_run.SETTINGS["limit"]
 
 
-def test_a_shard_that_was_kept_is_not_counted_again(undisturbed, tmp_path, monkeypatch):
+def test_a_shard_that_was_kept_is_not_counted_again(undisturbed, kill_at, tmp_path, monkeypatch):
     kill_at(tmp_path, "in the statistics")
     monkeypatch.setattr("probes.counting.run_shard", None)
 
@@ -60,7 +75,7 @@ def test_a_shard_that_was_kept_is_not_counted_again(undisturbed, tmp_path, monke
 
 
 @pytest.mark.parametrize("lost", [(), ("000001.parquet",)], ids=["clean", "killed before the shards were removed"])
-def test_many_shards_become_one_file_and_count_once(undisturbed, tmp_path, monkeypatch, lost):
+def test_many_shards_become_one_file_and_count_once(undisturbed, kill_at, tmp_path, monkeypatch, lost):
     """With two files at most, six shards are put together three times; the second time, nothing is counted again."""
     monkeypatch.setattr("probes.checkpoints.MOST_FILES", 2)
     folded, kept = tmp_path / "one", tmp_path / "two"
@@ -78,7 +93,7 @@ def test_many_shards_become_one_file_and_count_once(undisturbed, tmp_path, monke
 
 def test_texts_that_families_bring_themselves_are_kept_too(tmp_path, monkeypatch):
     lens = load("attnlens/tiny-gpt2")
-    settings = interrupted_run.SETTINGS | {"families": "induction", "limit": 16}
+    settings = interrupted_run.SETTINGS | {"families": "induction", "limit": 8}
     once = run(lens, **settings, checkpoints=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"-00001.parquet", "000000.parquet", "manifest.json"}
     monkeypatch.setattr("probes.counting.run_stimuli", None)
@@ -106,7 +121,7 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_finished(undisturbed, tmp_p
     assert results_in(tmp_path) == undisturbed
 
 
-def test_a_shard_that_a_power_cut_has_damaged_is_counted_anew(undisturbed, tmp_path):
+def test_a_shard_that_a_power_cut_has_damaged_is_counted_anew(undisturbed, kill_at, tmp_path):
     kill_at(tmp_path, "between shards")
     (tmp_path / FOLDER / "000001.parquet").write_bytes(b"")
 
@@ -115,7 +130,7 @@ def test_a_shard_that_a_power_cut_has_damaged_is_counted_anew(undisturbed, tmp_p
     assert results_in(tmp_path) == undisturbed
 
 
-def test_another_run_is_not_taken_up_and_the_message_says_what_differs(tmp_path):
+def test_another_run_is_not_taken_up_and_the_message_says_what_differs(kill_at, tmp_path):
     kill_at(tmp_path, "between shards")
     other = interrupted_run.SETTINGS | {"seed": 7}
 
