@@ -15,7 +15,7 @@ def saved(tmp_path_factory):
     folders = []
     for seed in (0, 1):
         folder = tmp_path_factory.mktemp(f"out{seed}")
-        lens.probe("syntax", limit=60, seed=seed, bootstrap=50, permutations=99).save(folder)
+        lens.probe("syntax", limit=40, seed=seed, bootstrap=20, permutations=99, random_models=1).save(folder)
         folders.append(str(folder))
     return folders
 

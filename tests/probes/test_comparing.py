@@ -179,7 +179,8 @@ def test_a_comparison_is_json_and_a_table(anatomy):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
-    attnlens.load("attnlens/tiny-bert").probe("syntax", limit=40, bootstrap=20, permutations=99, random_models=1).save(folder)
+    lens = attnlens.load("attnlens/tiny-bert")
+    lens.probe("syntax", limit=40, bootstrap=20, permutations=99, random_models=1).save(folder)
     return folder
 
 

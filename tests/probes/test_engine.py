@@ -18,6 +18,7 @@ from probes.engine import run
 from probes.family import Wording
 from probes.syntax import SyntaxProbe
 
+FEW = {"bootstrap": 50, "permutations": 199, "random_models": 1}
 SMALL = """
 # newdoc id = d{i}
 # text = the keys to </script><img src=x onerror=alert(1)> are on the table
@@ -39,6 +40,15 @@ def lens(random_bert):
     return load(model=random_bert.model, tokenizer=random_bert.tokenizer)
 
 
+@pytest.fixture(scope="module")
+def everything():
+    """A run of all families."""
+    from random_models import BUILDERS
+
+    model, tokenizer = BUILDERS["bert"]()
+    return run(load(model=model, tokenizer=tokenizer), "all", limit=60, **FEW)
+
+
 @pytest.fixture
 def causal_lens(random_llama):
     return load(model=random_llama.model, tokenizer=random_llama.tokenizer)
@@ -53,7 +63,7 @@ def small(tmp_path):
 def test_the_same_input_gives_the_same_bytes(lens, tmp_path):
     files = []
     for name in ("one", "two"):
-        paths = run(lens, "all", limit=60, seed=3).save(tmp_path / name)
+        paths = run(lens, "all", limit=40, seed=3, **FEW).save(tmp_path / name)
         files.append([path.read_bytes() for path in paths])
 
     assert files[0] == files[1]
@@ -69,7 +79,7 @@ def test_the_beginning_of_sequence_token_is_recorded_as_it_was(lens, causal_lens
 
 def test_the_seed_changes_the_controls_and_nothing_that_is_counted(lens):
     """Nor the words that are masked: the seed chooses among them, so that questions asked there are left out here."""
-    frames = [run(lens, "syntax", limit=60, seed=seed).to_frame() for seed in (0, 1)]
+    frames = [run(lens, "syntax", limit=60, seed=seed, **FEW).to_frame() for seed in (0, 1)]
     one, other = (frame[frame["at"] == "word"].reset_index() for frame in frames)
 
     pd.testing.assert_series_equal(one["hits_confirm"], other["hits_confirm"])
@@ -77,14 +87,14 @@ def test_the_seed_changes_the_controls_and_nothing_that_is_counted(lens):
 
 
 def test_the_batch_size_changes_nothing_that_is_counted(lens):
-    one, other = (run(lens, "all", limit=40, batch_size=size).to_frame() for size in (1, 16))
+    one, other = (run(lens, "all", limit=40, batch_size=size, **FEW).to_frame() for size in (1, 16))
 
     np.testing.assert_allclose(one["hits_confirm"], other["hits_confirm"], atol=1e-4)
     np.testing.assert_allclose(one["target_mass"], other["target_mass"], atol=1e-5)
 
 
-def test_saved_results_are_read_back_by_the_report(lens, tmp_path):
-    report = run(lens, "all", limit=60)
+def test_saved_results_are_read_back_by_the_report(everything, tmp_path):
+    report = everything
     report.save(tmp_path)
 
     results = load_results(tmp_path)
@@ -96,8 +106,8 @@ def test_saved_results_are_read_back_by_the_report(lens, tmp_path):
     }
 
 
-def test_every_cell_can_be_recomputed_from_its_counts(lens, tmp_path):
-    report = run(lens, "all", limit=60)
+def test_every_cell_can_be_recomputed_from_its_counts(everything, tmp_path):
+    report = everything
     report.save(tmp_path)
 
     frame = pd.read_parquet(tmp_path / "cells.parquet")
