@@ -263,6 +263,25 @@ def test_a_broker_without_celery_is_said(monkeypatch):
         launcher("memory://")
 
 
+def test_jobs_go_to_the_workers_of_celery_as_plain_json(tmp_path, monkeypatch):
+    pytest.importorskip("celery", reason="needs Celery: pip install attnlens[celery]")
+    from dashboards.jobs import celery_app
+
+    ran = []
+    monkeypatch.setattr(celery_app, "run_here", lambda folder, attempt: ran.append((folder, attempt)) or 0)
+    app = celery_app.make_app("memory://")
+
+    launcher("memory://")(tmp_path, "attempt")
+    with app.connection_for_read() as connection:
+        message = connection.SimpleQueue("celery").get(timeout=5)
+    arguments = message.decode()[0]
+    app.tasks[message.headers["task"]](*arguments)
+
+    assert message.content_type == "application/json"
+    assert arguments == [str(tmp_path), "attempt"]
+    assert ran == [(tmp_path, "attempt")]
+
+
 SERVER = """
 import sys, time
 from pathlib import Path
