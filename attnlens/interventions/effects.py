@@ -99,10 +99,10 @@ class Trial:
             CaptureError: the model has no head that predicts something.
             As `Lens.capture` of a text.
         """
-        if not has_head(lens.model):
+        if not has_head(lens.model) and not metric.of_states:
             raise CaptureError(
                 f"{lens.anatomy.architecture} has no head that predicts something, so an intervention has no effect to "
-                "measure; open a class ...ForMaskedLM, ...ForCausalLM or ...LMHeadModel."
+                "measure; open a class ...ForMaskedLM, ...ForCausalLM or ...LMHeadModel, or take the metric Turn."
             )
         batch = one_text(lens, text) if inputs is None else lens.reader.tensors(inputs)
         readout = metric.readout(lens, batch)
@@ -139,7 +139,10 @@ def repeated(batch: Batch, n_rows: int) -> Batch:
 def logits_at(
     lens: Lens, batch: Batch, positions: tuple[int, ...], edit: Edit | None = None
 ) -> Float[Tensor, "row kept vocab"]:
-    """Logits of a batch at some positions; only these are computed, where the model can do so."""
+    """Logits of a batch at some positions; only these are computed, where the model can do so.
+
+    Of a model without a head, its last states.
+    """
     model: Any = lens.model
     options: dict[str, Any] = without_cache(model)
     chosen = torch.tensor(positions, dtype=torch.long)
@@ -148,7 +151,8 @@ def logits_at(
         options["logits_to_keep"] = chosen.to(next(model.parameters()).device)
     with nullcontext() if edit is None else lens.intervene(edit):
         output = batch.call(model, **options)
-    logits: Tensor = output.logits if hasattr(output, "logits") else output
+    named = next((name for name in ("logits", "last_hidden_state") if hasattr(output, name)), None)
+    logits: Tensor = output if named is None else getattr(output, named)
     if logits.ndim == 2:
         return logits[:, None]
     return logits if keeps or not positions else logits[:, chosen.to(logits.device)]

@@ -5,19 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from attnlens.errors import UsageError
+from attnlens.measures.stream import cosine
 from attnlens.models.inputs import Batch
+from attnlens.models.running import has_head
 from attnlens.models.targets import shown_token, single_token
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["Divergence", "LogitDifference", "Loss", "Metric", "Probability", "Readout", "read_position"]
+__all__ = ["Divergence", "LogitDifference", "Loss", "Metric", "Probability", "Readout", "Turn", "read_position"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Readout:
         unit: "logits", "share", "nats".
         larger_is_better: whether harm to the model's behaviour makes it smaller.
         positions: the rows of the logits that it reads; empty for a model with one output per text.
-        read: logits `[row kept vocab]` and the unchanged model's `[kept vocab]` -> one number per row.
+        read: logits `[row kept vocab]` and the unchanged model's `[kept vocab]` -> one number per row. Of a metric
+            of states, these in place of logits.
     """
 
     name: str
@@ -40,7 +43,13 @@ class Readout:
 
 
 class Metric(ABC):
-    """One number per forward pass."""
+    """One number per forward pass.
+
+    Attributes:
+        of_states: it reads the last states of a model that predicts nothing, not logits.
+    """
+
+    of_states: ClassVar[bool] = False
 
     @abstractmethod
     def readout(self, lens: Lens, batch: Batch) -> Readout:
@@ -130,6 +139,34 @@ class Loss(Metric):
             return -spread.gather(-1, following.to(rows.device).expand(len(rows), -1)[..., None])[..., 0].mean(-1)
 
         return Readout("loss", "nats", False, tuple(range(len(text.tokens) - 1)), read)
+
+
+@dataclass(frozen=True)
+class Turn(Metric):
+    """How far the last states turn: 1 - cosine of unchanged and changed, 0 (same way) to 2; for models without a head.
+
+    Attributes:
+        position: whose state is read, from the end if negative; None takes the mean over all that are no special token.
+    """
+
+    of_states: ClassVar[bool] = True
+    position: int | None = None
+
+    def readout(self, lens: Lens, batch: Batch) -> Readout:
+        """The turn at the position, or the mean of the turns."""
+        if has_head(lens.model):
+            raise UsageError(f"{lens.anatomy.model} predicts something; measure how far its prediction moves instead.")
+        if self.position is not None:
+            positions, where = read_position(lens, batch, self.position)
+        else:
+            text = batch.texts[0]
+            ordinary = [] if text is None else [i for i, token in enumerate(text.tokens) if not token.special]
+            positions, where = tuple(ordinary), ", mean over the text" if ordinary else ""
+
+        def read(rows: Tensor, plain: Tensor) -> Tensor:
+            return (1 - cosine(rows, plain)).mean(-1)
+
+        return Readout(f"turn of the last state{where}", "1 - cosine", False, positions, read)
 
 
 def read_position(lens: Lens, batch: Batch, position: int | None) -> tuple[tuple[int, ...], str]:

@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from attnlens.capture.run import Capture
-from attnlens.capture.tokens import printable
 from attnlens.errors import CaptureError
 from attnlens.measures.logits import early_choices
 from attnlens.models.opening import Opened
 from attnlens.models.reruns import batch_of_run, read_states
 from attnlens.models.running import has_head
+from attnlens.models.targets import token_spelling
 
 __all__ = ["LogitLens", "read_logit_lens"]
 
@@ -60,12 +60,5 @@ def read_logit_lens(
     step = max(1, _AT_ONCE // (states.shape[1] * opened.anatomy.vocab_size))
     found = [early_choices(read_states(opened, batch, part), count) for part in torch.split(states, step)]
     ids = torch.cat([part.ids for part in found])
-    spelled = {token: _spelling(tokenizer, token) for token in set(ids.flatten().tolist())}
+    spelled = {token: token_spelling(tokenizer, token) for token in set(ids.flatten().tolist())}
     return LogitLens(ids, torch.cat([part.probability for part in found]), spelled)
-
-
-def _spelling(tokenizer: PreTrainedTokenizerBase | None, token: int) -> str:
-    if tokenizer is None:
-        return str(token)
-    text = str(tokenizer.decode([token]))
-    return printable(text.strip(" ") or text.replace(" ", "\u2423")) or "∅"

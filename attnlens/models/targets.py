@@ -23,6 +23,7 @@ __all__ = [
     "single_token",
     "target_among",
     "target_class",
+    "token_spelling",
 ]
 
 MASK = "mask"
@@ -160,6 +161,14 @@ def single_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
             return int(ids[0])
     pieces = ", ".join(repr(printable(str(piece))) for piece in tokenizer.convert_ids_to_tokens(ids))
     raise UsageError(f"{text!r} is not one token of this model, it is read as {pieces}; choose a word that is.")
+
+
+def token_spelling(tokenizer: PreTrainedTokenizerBase | None, token: int) -> str:
+    """A token's printable spelling without the blank in front; its number where there is no tokenizer."""
+    if tokenizer is None:
+        return str(token)
+    text = str(tokenizer.decode([token]))
+    return printable(text.strip(" ") or text.replace(" ", "␣")) or "∅"
 
 
 def shown_token(tokenizer: PreTrainedTokenizerBase | None, token: int) -> str:

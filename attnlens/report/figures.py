@@ -14,6 +14,7 @@ from attnlens.report.forest_figure import forest
 from attnlens.report.head_figure import head_map
 from attnlens.report.layer_figure import layer_lines
 from attnlens.report.link_figure import links_note, token_links
+from attnlens.report.outcome_figure import ablation_map, change_bars, state_bars
 from attnlens.report.pattern_figure import pattern_heatmap
 from attnlens.report.shares_figure import shares_bars, shares_waterfall, token_bars
 from attnlens.report.stream_figure import LENS_WIDTH, lens_grid, stream_grid
@@ -21,6 +22,8 @@ from attnlens.report.stream_figure import LENS_WIDTH, lens_grid, stream_grid
 __all__ = [
     "CONFIG",
     "LENS_WIDTH",
+    "ablation_map",
+    "change_bars",
     "difference_heatmap",
     "forest",
     "head_map",
@@ -31,6 +34,7 @@ __all__ = [
     "shares_bars",
     "shares_waterfall",
     "side_heatmap",
+    "state_bars",
     "stream_grid",
     "token_bars",
     "token_links",
