@@ -174,7 +174,7 @@ def states_view(found: StateChange) -> StatesView:
         length=tuple(found.length.tolist()),
         title="Change of the last state",
         caption=(
-            f"This model predicts no tokens, so this is how far its last state at each token turns: 1 - cosine, 0 is the "
+            "This model predicts no tokens, so this is how far its last state at each token turns: 1 - cosine, 0 is the "
             f"same way. {said}"
         ),
     )
