@@ -8,10 +8,11 @@ from urllib.parse import parse_qsl, urlencode
 
 from dashboards.request import KINDS, TEXT, RunRequest, count_of
 
-__all__ = ["BETWEEN", "COMBINE", "METHODS", "SHOWN", "TABS", "ViewState"]
+__all__ = ["BETWEEN", "COMBINE", "HOW", "METHODS", "SHOWN", "TABS", "ViewState"]
 
 TABS = ("links", "matrix", "classic")
 SHOWN = ("all", "labelled", "nearly", "unclassified")
+HOW = ("zero", "mean", "resample", "other")
 METHODS = ("gradients", "ablation", "shapley")
 RUN_FIELDS = ("model", "text", "kind", "second", "new_tokens", "run")
 BETWEEN = ("", "AA", "AB", "BA", "BB")
@@ -53,6 +54,12 @@ class ViewState:
         target: the predicted token that is explained, by its spelling; empty takes the model's first choice.
         stream: name of the measure of the residual stream that is shown.
         method: how logits are attributed to tokens, one of `METHODS`.
+        off: the heads that are switched off, `L0H1,L2H3`.
+        how: what they pass on instead, one of `HOW`.
+        cut: the edges that are cut, `5-2@L0H1,4-0`: query, key, and the head (every head where none is named).
+        other: the second text, whose values are patched in.
+        patch: the layer behind which the stream has the values of the second text; None for none.
+        patch_at: at which position; None for all.
     """
 
     model: str = ""
@@ -83,6 +90,12 @@ class ViewState:
     target: str = ""
     stream: str = "stream-norm"
     method: str = "gradients"
+    off: str = ""
+    how: str = "zero"
+    cut: str = ""
+    other: str = ""
+    patch: int | None = None
+    patch_at: int | None = None
 
     @property
     def request(self) -> RunRequest:
@@ -127,6 +140,9 @@ class ViewState:
             find=given.get("find", ""),
             target=given.get("target", ""),
             stream=given.get("stream", cls.stream),
+            off=given.get("off", ""),
+            cut=given.get("cut", ""),
+            other=given.get("other", ""),
         )
         return replace(
             state,
@@ -140,6 +156,9 @@ class ViewState:
             show=_one_of(SHOWN, given.get("show"), cls.show),
             at=_position(given.get("at", "")),
             method=_one_of(METHODS, given.get("method"), cls.method),
+            how=_one_of(HOW, given.get("how"), cls.how),
+            patch=_position(given.get("patch", "")),
+            patch_at=_position(given.get("patch_at", "")),
         )
 
 

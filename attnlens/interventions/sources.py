@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlens.capture.run import Capture
+from attnlens.capture.run import Capture, Patterns
 from attnlens.capture.sites import ENCODER, Site
 from attnlens.errors import UsageError
 from attnlens.heads import Head
@@ -19,7 +20,17 @@ from attnlens.heads import Head
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["CORPUS", "HOW", "Source", "Values", "ablated_values", "drawn_outputs", "head_outputs", "mean_outputs"]
+__all__ = [
+    "CORPUS",
+    "HOW",
+    "Source",
+    "Values",
+    "ablated_values",
+    "corpus_runs",
+    "drawn_outputs",
+    "head_outputs",
+    "mean_outputs",
+]
 
 CORPUS = "corpus"
 HOW = ("zero", "mean", "resample")
@@ -75,6 +86,22 @@ def head_outputs(lens: Lens, source: Source, sites: Iterable[Site]) -> dict[Site
     if any(not len(part) for part in found.values()):
         raise UsageError("the source has no position that is not a special token; give longer texts.")
     return found
+
+
+def corpus_runs(lens: Lens) -> list[Capture]:
+    """Runs of the embedded corpus that hold what heads pass on and nothing else, for several ablations to share.
+
+    Raises:
+        UsageError: the model reads no text.
+    """
+    runs: list[Capture] = Context().run(lambda: list(lens.captures(_source_texts(lens), points=("z",))))
+    return [
+        replace(run, patterns=_none(run.patterns), encoder=_none(run.encoder), cross=_none(run.cross)) for run in runs
+    ]
+
+
+def _none(patterns: Patterns) -> Patterns:
+    return (None,) * len(patterns)
 
 
 def _source_texts(lens: Lens, n: int = _CORPUS_TEXTS) -> list[Any]:

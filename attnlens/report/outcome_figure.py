@@ -153,8 +153,8 @@ def _crosses(view: AblationView, colours: Theme) -> go.Scatter:
     heads = sorted(view.off)
     size = 17 if view.n_heads <= 16 else 11
     return go.Scatter(
-        x=[head.head for head in heads] or [None],
-        y=[head.layer for head in heads] or [None],
+        x=[head.head for head in heads],
+        y=[head.layer for head in heads],
         mode="markers+text",
         marker={
             "symbol": "square",

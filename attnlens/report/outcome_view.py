@@ -131,9 +131,8 @@ def ablation_view(
     state = f"{count(len(known), 'head')} of {n_layers * n_heads} switched off." if known else "Every head is on."
     told = ""
     if effects:
-        layer, head = np.unravel_index(int(np.nanargmax(values)), values.shape)
-        told = f" Colour is the {name} when a head alone is off: most for {Head(int(layer), int(head))}"
-        told += f", {number(float(values[layer, head]), 3)} {unit}."
+        most = max(effects, key=lambda head: effects[head])
+        told = f" Colour is the {name} when a head alone is off: most for {most}, {number(effects[most], 3)} {unit}."
     return AblationView(n_layers, n_heads, known, values, name, unit, "Heads switched off", f"{state} {_CLICK}{told}")
 
 
@@ -174,7 +173,7 @@ def states_view(found: StateChange) -> StatesView:
         length=tuple(found.length.tolist()),
         title="Change of the last state",
         caption=(
-            "This model predicts no tokens, so this is how far its last state at each token turns: 1 - cosine, 0 is the "
-            f"same way. {said}"
+            "This model predicts no tokens, so this is how far its last state at each token turns: 1 - cosine, 0 is "
+            f"the same way. {said}"
         ),
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from attnlens.capture.run import Capture
 
 __all__ = [
+    "CHANGED_AT_CONTROL",
     "POSITION_CONTROL",
     "TARGET_CONTROL",
     "place_of",
@@ -29,10 +30,10 @@ __all__ = [
 ]
 
 
-def position_select(view: ViewState) -> dmc.Select:
+def position_select(view: ViewState, id: str = ids.POSITION) -> dmc.Select:
     """The tokens of the text to choose from; empty takes the masked or the last one."""
     return dmc.Select(
-        id=ids.POSITION,
+        id=id,
         label="Prediction at",
         data=[{"value": "", "label": "…"}],
         value=_shown(view),
@@ -60,10 +61,10 @@ def target_input(view: ViewState) -> dmc.TextInput:
     )
 
 
-def register(app: Dash, desk: Desk) -> None:
-    """Fill the list of positions; once for all pages that have it."""
+def register(app: Dash, desk: Desk, id: str = ids.POSITION) -> None:
+    """Fill the list of positions of the page that has it under this id."""
 
-    @app.callback(Output(ids.POSITION, "data"), Input(ids.RUN, "data"))
+    @app.callback(Output(id, "data"), Input(ids.RUN, "data"))
     def on_run(run: Run) -> Any:
         need(run)
         return position_options(desk, run)
@@ -91,4 +92,5 @@ def _shown(view: ViewState) -> str:
 
 
 POSITION_CONTROL = Control("at", ids.POSITION, shown=_shown)
+CHANGED_AT_CONTROL = Control("at", ids.CHANGED_AT, shown=_shown)
 TARGET_CONTROL = Control("target", ids.TARGET)

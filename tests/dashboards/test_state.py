@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.request import KINDS, MAX_NEW_TOKENS
-from dashboards.state import BETWEEN, COMBINE, METHODS, SHOWN, TABS, ViewState
+from dashboards.state import BETWEEN, COMBINE, HOW, METHODS, SHOWN, TABS, ViewState
 
 STATES = st.builds(
     ViewState,
@@ -39,6 +39,12 @@ STATES = st.builds(
     target=st.text(max_size=20),
     stream=st.text(max_size=20),
     method=st.sampled_from(METHODS),
+    off=st.text(max_size=20),
+    how=st.sampled_from(HOW),
+    cut=st.text(max_size=20),
+    other=st.text(max_size=20),
+    patch=st.none() | st.integers(0, 999_999),
+    patch_at=st.none() | st.integers(0, 999_999),
 )
 
 
