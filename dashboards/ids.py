@@ -28,6 +28,11 @@ EXAMPLE = "example"  # type of the pattern-matching ids {"type": EXAMPLE, "index
 RUN_BUTTON = "run-button"
 RESULTS = "results"
 UPLOAD = "upload"
+UPLOAD_BUTTON = "upload-button"
+UPLOADED = "uploaded"  # name of the probe result that was uploaded last
+BATCH = "batch"  # the sentences of a file
+RECENT = "recent"
+RECENT_LIST = "recent-list"
 RESULTS_NOTE = "results-note"
 
 # Frame

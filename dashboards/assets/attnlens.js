@@ -213,15 +213,8 @@
     window.dash_clientside.set_props("theme", { data: scheme });
   }
 
-  /* Dash's upload brings a file field of its own, which has no name. */
-  function nameFileField() {
-    const field = document.querySelector("#upload input[type=file]:not([aria-label])");
-    if (field) field.setAttribute("aria-label", "A heads.json to load");
-  }
-
   new MutationObserver(() => {
     tellTheme();
-    nameFileField();
   }).observe(document.documentElement, {
     attributes: true,
     attributeFilter: ["data-mantine-color-scheme"],

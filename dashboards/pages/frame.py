@@ -41,7 +41,7 @@ def layout(app: Dash, desk: Desk) -> dmc.MantineProvider:
             *[dcc.Store(id=name) for name in _STORES],
             html.A("Skip to the page", href=f"#{ids.STAGE}", className="skip"),
             _header(site["prefix"]),
-            html.Div([rail.layout(desk), _stage()], className="page"),
+            html.Div([rail.layout(desk, site["prefix"]), _stage()], className="page"),
         ],
         id=ids.PROVIDER,
         theme=_THEME,

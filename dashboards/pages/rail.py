@@ -24,9 +24,11 @@ KIND_NAMES = {
 PLAIN_NOTE = "attnlens probe writes it; each head then carries its labels and their evidence."
 
 
-def layout(desk: Desk) -> html.Aside:
-    """The rail."""
-    return html.Aside([_form(desk), _results(desk)], className="rail", **aria(label="Model and text"))
+def layout(desk: Desk, prefix: str = "/") -> html.Aside:
+    """The rail, on a server with this prefix. Files dropped anywhere on it are taken."""
+    return html.Aside(
+        [_form(desk), _results(desk), _files(desk, prefix), _recent()], className="rail", **aria(label="Model and text")
+    )
 
 
 def model_options(desk: Desk) -> list[dict[str, Any]]:
@@ -131,13 +133,6 @@ def _form(desk: Desk) -> html.Section:
 
 
 def _results(desk: Desk) -> html.Section:
-    upload = dcc.Upload(
-        html.Button("Load a heads.json …", type="button", className="plain-button"),
-        id=ids.UPLOAD,
-        accept=".json,application/json",
-        max_size=desk.config.max_upload_bytes // 2,
-        className="upload",
-    )
     return html.Section(
         [
             dmc.Select(
@@ -148,8 +143,30 @@ def _results(desk: Desk) -> html.Section:
                 allowDeselect=False,
                 comboboxProps={"shadow": "md"},
             ),
-            upload,
             note(PLAIN_NOTE, id=ids.RESULTS_NOTE),
         ],
         className="rail-part",
     )
+
+
+def _files(desk: Desk, prefix: str) -> html.Section:
+    """A button for files, and the sentences of the last file that had some; both work in the browser."""
+    place: dict[str, Any] = {"data-limit": str(desk.config.max_upload_bytes), "data-prefix": prefix}
+    return html.Section(
+        [
+            html.Button("Open a file …", id=ids.UPLOAD_BUTTON, type="button", className="plain-button"),
+            html.Div(id=ids.UPLOAD, className="upload", **place),
+            note("Or drop it here: a run (.attn), a probe result (heads.json), sentences (.txt, one per line)."),
+            html.Div(id=ids.BATCH, className="batch", hidden=True),
+            dcc.Store(id=ids.UPLOADED),
+        ],
+        className="rail-part",
+    )
+
+
+def _recent() -> html.Section:
+    """What this browser ran before; nothing of it leaves the browser."""
+    recent = html.Details(
+        [html.Summary("Recent runs"), html.Div(id=ids.RECENT_LIST, className="examples folded")], className="recent"
+    )
+    return html.Section(recent, id=ids.RECENT, className="rail-part", hidden=True)

@@ -101,6 +101,7 @@ def register(app: Dash, desk: Desk) -> None:
         return offered_kinds(desk, chosen_model(model, other), kind)
 
     browser: Any = app.clientside_callback
+    browser(ClientsideFunction("attnlensRail", "remember"), Output(ids.RECENT, "title"), Input(ids.RUN, "data"))
     browser(
         ClientsideFunction("attnlensRail", "showFields"),
         Output(ids.TEXT, "label"),
@@ -113,13 +114,12 @@ def register(app: Dash, desk: Desk) -> None:
     @app.callback(
         Output(ids.RESULTS, "data"),
         Output(ids.RESULTS, "value", allow_duplicate=True),
-        Input(ids.UPLOAD, "contents"),
+        Input(ids.UPLOADED, "data"),
         prevent_initial_call=True,
     )
-    def on_upload(contents: str | None) -> Any:
-        if contents is None:
+    def on_upload(name: str | None) -> Any:
+        if name is None:
             raise PreventUpdate
-        name = desk.shelf.add(contents)
         return rail.result_options(desk, name), name
 
 
