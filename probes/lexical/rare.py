@@ -201,7 +201,7 @@ def _hits(winners: Winners, rarest: Bool[np.ndarray, "text 2 word"]) -> Float64[
     for number in range(rarest.shape[1]):
         right = np.flatnonzero(rarest[winners.text, number, winners.key])
         share = np.bincount(winners.front[right], 1 / winners.ties[right], minlength=n_texts * n_heads)
-        found.append(share.reshape(n_texts, n_heads))
+        found.append(share.reshape(n_texts, n_heads).astype(np.float64))  # without any win, they are integers
     return np.stack(found, axis=1)
 
 

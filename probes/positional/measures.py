@@ -172,8 +172,8 @@ class _Rows:
 
     at_offset: TextSums
     columns: Float64[np.ndarray, "text head 2 key"]
-    early: TextSums
-    shape: TextSums
+    early: Float64[np.ndarray, "text place head"]
+    shape: Float64[np.ndarray, "text measure head"]
 
     @classmethod
     def of(cls, weights: Float[np.ndarray, "text head query key"], plan: Plan, sight: _Sight) -> _Rows:
@@ -218,7 +218,9 @@ def _places(plan: Plan, rows: _Rows) -> TextSums:
     return np.asarray(places)
 
 
-def _patterns(plan: Plan, rows: _Rows, places: TextSums) -> TextSums:
+def _patterns(
+    plan: Plan, rows: _Rows, places: Float64[np.ndarray, "text place head"]
+) -> Float64[np.ndarray, "text pattern head"]:
     """Which of the patterns of Kovaleva et al. 2019 (arXiv:1908.08593) each text shows, by thresholds (ours).
 
     Vertical: the two strongest columns, or the first token, separators and punctuation, hold much. Diagonal: the query,
@@ -255,7 +257,7 @@ def _counted(winners: Winners, question: Int64[np.ndarray, " entry"], n_question
     n_texts, n_heads, width = *winners.shape[:2], n_questions + 1
     place = winners.front * width + question
     sums = np.bincount(place, weights=1 / winners.ties, minlength=n_texts * n_heads * width)
-    return sums.reshape(n_texts, n_heads, width)[..., :n_questions].transpose(0, 2, 1)
+    return sums.reshape(n_texts, n_heads, width)[..., :n_questions].transpose(0, 2, 1).astype(np.float64)
 
 
 def _mass_at(weights: Float64[np.ndarray, "text head query key"], contest: Contest) -> TextSums:

@@ -165,7 +165,7 @@ def _near(readings: Sequence[Reading], candidates: Bool[np.ndarray, "text word o
         starts=starts,
         run=place[order][starts],
         trials=found.reshape(n_texts, n_questions),
-        chance=chance.reshape(n_texts, n_questions),
+        chance=chance.reshape(n_texts, n_questions).astype(np.float64),
     )
 
 
