@@ -86,7 +86,7 @@ def made_up(n_heads: int, n_relations: int, split: Split, rules: tuple[Rule, ...
                 "shuffled_hits": hits // 3,
             }
             tally.cells[Key(f"relation {number}", direction)] = Cell(
-                **{name: getattr(empty, name) for name in ("mass_chance", "rival_mass")},
+                **{name: getattr(empty, name) for name in ("mass_chance", "rival_mass", "control_mass", "paired_mass")},
                 **counts,
                 **{name: sums * UNIT for name, sums in per_head.items()},
                 rules=by_rule * UNIT,

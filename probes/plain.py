@@ -63,6 +63,8 @@ def _add_rows(tally: Tally, seen: Observation, trials: RowTrials) -> None:
         "mass": (in_units(_at(weights, trials.targets)) @ target).T,
         "paired_hits": (hit @ paired[trials.targets.of]).T,
         "control_hits": (_wins_at(won, trials.controls) @ counted[trials.controls.of]).T,
+        "paired_mass": (in_units(_at(weights, trials.targets)) @ paired[trials.targets.of]).T,
+        "control_mass": (in_units(_at(weights, trials.controls)) @ counted[trials.controls.of]).T,
         "shuffled_hits": (_wins_at(won, trials.shuffled) @ counted[trials.shuffled.of]).T,
         "rules": UNIT * (target.T @ trials.points) + _guessed(trials, counted),
         "rule_hits": np.einsum("he,ek,er->krh", hit, target, trials.points),

@@ -73,6 +73,7 @@ class Scores:
         baselines: everything that could be measured, by kind (and by name, where a label names a rule).
         control_n, control_hits, paired_hits: trials with control words on CONFIRM, hits at these words (averaged
             within each trial), and hits on these trials.
+        control_mass, paired_mass: likewise of attention.
         gaps: per margin of the conditions.
         strong: over what the `-strong` form must beat; None where there is none, or nothing of that kind.
         tested: heads that went to the test: enough trials, every margin reached on SELECT, and a label to be had.
@@ -97,6 +98,8 @@ class Scores:
     control_n: int
     control_hits: Heads
     paired_hits: Heads
+    control_mass: Heads
+    paired_mass: Heads
     gaps: tuple[Gap, ...]
     strong: Gap | None
     tested: Bool[np.ndarray, " head"]
@@ -144,6 +147,12 @@ class Scores:
     def selectivity(self) -> Heads:
         """Score less control score, both over the trials that have control words."""
         return _ratio(self.paired_hits - self.control_hits, self.control_n)
+
+    @property
+    def lift(self) -> Heads:
+        """Attention on the target over that on control words, over trials that have any; NaN where there is none."""
+        none = np.full(len(self.control_mass), np.nan)
+        return np.divide(self.paired_mass, self.control_mass, out=none, where=self.control_mass > 0)
 
     @property
     def margin(self) -> Heads:
@@ -226,6 +235,8 @@ def score_cell(
         control_n=int(cell.control_trials[confirm].sum()),
         control_hits=cell.control_hits[confirm].sum(axis=0) / UNIT,
         paired_hits=cell.paired_hits[confirm].sum(axis=0) / UNIT,
+        control_mass=cell.control_mass[confirm].sum(axis=0) / UNIT,
+        paired_mass=cell.paired_mass[confirm].sum(axis=0) / UNIT,
         gaps=gaps,
         strong=strong,
         tested=tested,

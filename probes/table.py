@@ -12,6 +12,7 @@ from probes.baselines import KINDS
 from probes.findings import Findings
 from probes.labels import Corrected, Judgement
 from probes.scores import Scores
+from probes.syntax.alignment import ALIGNMENT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,11 +97,23 @@ def _columns(scores: Scores, places: dict[str, Any], q: Corrected) -> dict[str, 
         "paired_hits_confirm": scores.paired_hits,
         "selectivity": scores.selectivity,
         "target_mass": scores.target_mass,
+        "control_mass_confirm": scores.control_mass,
+        "paired_mass_confirm": scores.paired_mass,
+        "lift": scores.lift,
+        "alignment": _alignment(scores),
         "p": scores.p,
         "q": q.label,
         "q_strong": q.strong,
         "tested": scores.tested,
     }
+
+
+def _alignment(scores: Scores) -> np.ndarray:
+    """Dependency alignment, of the question that counts it; NaN elsewhere."""
+    none = np.full(len(scores.tested), np.nan)
+    if scores.family != "syntax" or scores.key != ALIGNMENT:
+        return none
+    return np.divide(scores.hits_confirm, scores.mass_confirm, out=none, where=scores.mass_confirm > 0)
 
 
 def _of(scores: Scores, kinds: Sequence[str], *, select: bool = False) -> np.ndarray:

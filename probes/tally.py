@@ -19,7 +19,9 @@ __all__ = ["PER_CLUSTER", "PER_HEAD", "UNIT", "Cell", "Key", "Tally", "in_units"
 UNIT = 232_792_560
 
 PER_CLUSTER = ("trials", "asked", "chance", "mass_chance", "control_trials")
-PER_HEAD = ("hits", "mass", "rival_mass", "control_hits", "paired_hits", "shuffled_hits")
+PER_HEAD = (
+    "hits", "mass", "rival_mass", "control_hits", "paired_hits", "shuffled_hits", "control_mass", "paired_mass",
+)  # fmt: skip
 
 
 class Key(NamedTuple):
@@ -66,6 +68,7 @@ class Cell:
         control_trials, paired_hits, control_hits: trials that have control words (other words, at which the trial's
             offsets are not the relation); the head's hits on these trials, and its hits at their control words,
             averaged within each trial.
+        paired_mass, control_mass: attention on the target of these trials, and on their control words, averaged so.
         shuffled_hits: hits on targets that were shuffled within the sentence (baseline b5).
         rule_hits: the head's hits on targets to which a rule points as well, per half (0 SELECT, 1 CONFIRM): how much
             of what a head does a rule does too, and the paired counts of McNemar's test.
@@ -82,6 +85,8 @@ class Cell:
     control_hits: Int64[np.ndarray, "cluster head"]
     paired_hits: Int64[np.ndarray, "cluster head"]
     shuffled_hits: Int64[np.ndarray, "cluster head"]
+    paired_mass: Int64[np.ndarray, "cluster head"]
+    control_mass: Int64[np.ndarray, "cluster head"]
     rules: Int64[np.ndarray, "cluster rule"]
     rule_hits: Int64[np.ndarray, "2 rule head"]
 

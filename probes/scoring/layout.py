@@ -25,6 +25,7 @@ _HITS, _MASS, _RIVAL, _CONTROL, _PAIRED, _SHUFFLED, _RULE_HITS = map(
     PER_HEAD_SUMS.index,
     ("hits", "mass", "rival_mass", "control_hits", "paired_hits", "shuffled_hits", "rule_hits"),
 )
+_CONTROL_MASS, _PAIRED_MASS = map(PER_HEAD_SUMS.index, ("control_mass", "paired_mass"))
 
 
 @dataclass(frozen=True)
@@ -208,13 +209,20 @@ class _Desk:
         enter(of, place, weight, _HITS)
         enter(of[paired[of]], place[paired[of]], weight[paired[of]], _PAIRED)
         masses = self._masses.setdefault(space, _Entries([]))
-        masses.parts.append((table.text[of], place, weight, code_of(table.question[of], _MASS, cluster[of])))
+
+        def weigh(of: Index, place: Index, weight: np.ndarray, field: int) -> None:
+            masses.parts.append((table.text[of], place, weight, code_of(table.question[of], field, cluster[of])))
+
+        weigh(of, place, weight, _MASS)
+        weigh(of[paired[of]], place[paired[of]], weight[paired[of]], _PAIRED_MASS)
         entry, rule = np.nonzero(np.concatenate([trials.points for _, trials in asked]))
         of_rule = of[entry]
         code = code_of(table.question[of_rule], _RULE_HITS, self.halves[table.text[of_rule]] * n_rules + rule)
         hits.parts.append((table.text[of_rule] * (n * n) + place[entry], weight[entry], code))
         self._count_rules(table, cluster, of_rule, rule, n_rules, _guessed(asked, chance))
-        enter(*_cells([trials.controls for _, trials in asked], table.firsts, n), _CONTROL)
+        controls = _cells([trials.controls for _, trials in asked], table.firsts, n)
+        enter(*controls, _CONTROL)
+        weigh(*controls, _CONTROL_MASS)
         enter(*_cells([trials.shuffled for _, trials in asked], table.firsts, n), _SHUFFLED)
 
     def add_options(self, probe: Probe, level: str, asked: list[tuple[int, OptionTrials]]) -> None:

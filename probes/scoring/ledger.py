@@ -14,7 +14,7 @@ __all__ = ["COUNTED", "PER_HEAD_SUMS", "Ledger", "code_of"]
 
 PER_HEAD_SUMS = (*PER_HEAD, "rule_hits")
 COUNTED = (*PER_CLUSTER, "rules")
-_FIELDS = 8
+_FIELDS = 16
 _PLACES = 1 << 32
 
 Codes = Int64[np.ndarray, " _"]

@@ -24,12 +24,14 @@ from probes.family import Pointer, Rule, Wording
 from probes.questions import OptionTrials, RowTrials
 from probes.sample import rank
 from probes.syntax.agreement import AGREEMENT, agreement_trials, contests
+from probes.syntax.alignment import alignment_sums
 from probes.syntax.draws import Draws
 from probes.syntax.relations import Arcs, relation_labels
 from probes.syntax.rules import RULES, Near
 from probes.syntax.trials import COLUMN, LABELLED, column_trials, row_trials
 from probes.tally import Key
 from probes.texts import Kind
+from probes.view import LayerView, Sums
 from probes.words import Reading
 
 if TYPE_CHECKING:
@@ -85,6 +87,10 @@ class SyntaxProbe:
                 yield column_trials(reading, arcs, near)
         if (agreement := agreement_trials(reading, sentence, near)) is not None:
             yield agreement
+
+    def measure(self, view: LayerView) -> Iterator[Sums]:
+        """Attention along arcs of any relation."""
+        yield alignment_sums(view)
 
     def masks(self, sentences: Sequence[Sentence]) -> Iterator[int]:
         """The first two verbs that could agree with the wrong noun, and one word of the tree, by hash."""
