@@ -268,7 +268,7 @@ def test_the_lens_reaches_the_engine(lens, small):
 def test_progress_ends_where_the_corpus_does(lens):
     calls = []
 
-    run(lens, "all", limit=30, progress=lambda done, total: calls.append((done, total)))
+    run(lens, "all", limit=30, progress=lambda done, total: calls.append((done, total)), **FEW)
 
     assert calls == sorted(calls)
     assert calls[-1] == (30, 30)
