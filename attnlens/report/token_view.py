@@ -77,7 +77,15 @@ def tokens_view(lens: Lens, run: Capture, head: Head | str) -> TokensView:
 def _words(tokenizer: Any, top: TopTokens | None, n: int) -> list[tuple[str, ...]]:
     if top is None:
         return [()] * n
-    return [tuple(shortened(printable(tokenizer.decode([token])).strip()) for token in row) for row in top.ids.tolist()]
+    return [tuple(_word(tokenizer, token) for token in row) for row in top.ids.tolist()]
+
+
+def _word(tokenizer: Any, token: int) -> str:
+    """A token as text; one that is a part of a character as the tokenizer spells it."""
+    text = tokenizer.decode([token])
+    if "\ufffd" in text:
+        text = str(tokenizer.convert_ids_to_tokens(token))
+    return shortened(printable(text).strip())
 
 
 def _caption(rotated: bool) -> str:

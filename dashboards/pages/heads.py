@@ -24,6 +24,7 @@ from dashboards.state import ViewState
 __all__ = ["PAGE", "draw_heads", "grid_rows", "layout", "register"]
 
 _NUMBER = {"function": "params.value == null ? '–' : d3.format('.2f')(params.value)"}
+_WHOLE = {"function": "params.value == null ? '–' : d3.format(',')(params.value)"}
 _SHOWN = {"all": "All", "labelled": "Labelled", "nearly": "Nearly", "unclassified": "Unclassified"}
 _CELLS = (("tried", "n_cells"), ("tested", "n_tested"))
 
@@ -180,26 +181,26 @@ def _grid(view: ViewState) -> html.Div:
 
 
 def _columns() -> list[dict[str, Any]]:
-    def numeric(field: str, name: str, **more: Any) -> dict[str, Any]:
-        return {"field": field, "headerName": name, "type": "rightAligned", "filter": "agNumberColumnFilter", **more}
+    def numeric(field: str, name: str, width: int, **more: Any) -> dict[str, Any]:
+        right = {"type": "rightAligned", "filter": "agNumberColumnFilter", "width": width}
+        return {"field": field, "headerName": name, **right, **more}
 
-    def decimal(field: str, name: str, width: int, **more: Any) -> dict[str, Any]:
-        return numeric(field, name, valueFormatter=_NUMBER, width=width, **more)
+    def named(field: str, name: str, width: int, **more: Any) -> dict[str, Any]:
+        return {"field": field, "headerName": name, "width": width, "tooltipField": field, **more}
 
+    plain = {"filter": False}
     return [
-        {"field": "head", "headerName": "Head", "pinned": "left", "width": 88},
-        numeric("layer", "Layer", width=84),
-        {"field": "labels", "headerName": "Labels", "flex": 3, "minWidth": 250},
-        decimal("score", "Score", 92),
-        {"field": "interval", "headerName": "95 % interval", "width": 132, "type": "rightAligned"},
-        decimal("baseline", "Baseline", 106, tooltipField="rule"),
-        {"field": "rule", "headerName": "Rule", "width": 140},
-        decimal("confidence", "Confidence", 120),
-        {"field": "causal", "headerName": "Causal", "width": 112},
-        numeric(
-            "n", "n", width=84, valueFormatter={"function": "params.value == null ? '–' : d3.format(',')(params.value)"}
-        ),
-        {"field": "verdict", "headerName": "Verdict", "flex": 2, "minWidth": 190, "tooltipField": "verdict"},
+        named("head", "Head", 76, pinned="left", **plain),
+        numeric("layer", "Layer", 76, **plain),
+        named("labels", "Labels", 230, flex=3, minWidth=230),
+        numeric("score", "Score", 92, valueFormatter=_NUMBER),
+        named("interval", "95 % interval", 122, type="rightAligned", **plain),
+        numeric("baseline", "Baseline", 96, valueFormatter=_NUMBER, tooltipField="rule", **plain),
+        numeric("confidence", "Confidence", 126, valueFormatter=_NUMBER),
+        named("causal", "Causal", 104),
+        numeric("n", "n", 76, valueFormatter=_WHOLE, **plain),
+        named("verdict", "Verdict", 190, flex=2, minWidth=190),
+        named("rule", "Rule of the baseline", 170),
     ]
 
 

@@ -274,7 +274,7 @@ def _bar(job: Job) -> html.Progress:
 def _buttons(job: Job, prefix: str) -> list[Any]:
     if job.is_active:
         return [] if job.is_cancelling else [_button(job, "cancel", "Cancel")]
-    shown = []
+    shown: list[Any] = []
     if job.has_results:
         query = ViewState(model=job.request.model, results=job.name).query_string()
         shown.append(html.A("Show its heads", href=f"{prefix}heads{query}", className="job-link"))
