@@ -9,12 +9,21 @@ from typing import Any
 
 from attnlens.errors import ServerError, UsageError
 from dashboards.config import DashboardConfig
+from dashboards.jobs.store import default_folder as default_jobs
 from dashboards.security import is_loopback, token_for
 from dashboards.store import default_folder
 
 __all__ = ["config_from", "prefix_from"]
 
+_TEXTS = {
+    "ATTNLENS_MODEL": "model",
+    "ATTNLENS_TEXT": "text",
+    "ATTNLENS_HOST": "host",
+    "ATTNLENS_TOKEN": "token",
+    "CELERY_BROKER_URL": "broker",
+}
 _PATHS = {"ATTNLENS_RESULTS": "results", "ATTNLENS_ROOTS": "roots"}
+_FOLDERS = {"ATTNLENS_CACHE": "cache", "ATTNLENS_JOBS": "jobs"}
 _NUMBERS = {"ATTNLENS_MAX_TOKENS": "max_tokens", "ATTNLENS_MAX_WAITING": "max_waiting", "ATTNLENS_PORT": "port"}
 _SIZES = {
     "ATTNLENS_CACHE_SIZE": "max_cache_bytes",
@@ -34,17 +43,16 @@ def config_from(environment: Mapping[str, str]) -> DashboardConfig:
     """
     from attnlens.models.memory import parse_bytes
 
-    given: dict[str, Any] = {"cache": default_folder()}
-    texts = {"ATTNLENS_MODEL": "model", "ATTNLENS_TEXT": "text", "ATTNLENS_HOST": "host", "ATTNLENS_TOKEN": "token"}
+    given: dict[str, Any] = {"cache": default_folder(), "jobs": default_jobs()}
     for name, value in environment.items():
         if not value:
             continue
-        if name in texts:
-            given[texts[name]] = value
+        if name in _TEXTS:
+            given[_TEXTS[name]] = value
         elif name in _PATHS:
             given[_PATHS[name]] = tuple(Path(part) for part in value.split(os.pathsep) if part)
-        elif name == "ATTNLENS_CACHE":
-            given["cache"] = Path(value)
+        elif name in _FOLDERS:
+            given[_FOLDERS[name]] = Path(value)
         elif name == "ATTNLENS_ALLOW_HOSTS":
             given["allowed_hosts"] = tuple(part.strip() for part in value.split(",") if part.strip())
         elif name in _NUMBERS:

@@ -152,7 +152,7 @@ def _label_sentences(view: EvidenceView, theme: str) -> list[Any]:
 def _sentence(sentence: Sentence, category: str, theme: str) -> html.Li:
     svg = b64encode(arcs_svg(sentence, category, theme=theme).encode()).decode()
     caption = printable(sentence.caption)
-    picture = html.Img(src=f"data:image/svg+xml;base64,{svg}", alt=caption, title=printable(" ".join(sentence.tokens)))
+    picture = html.Img(src=f"data:image/svg+xml;base64,{svg}", alt=printable(" ".join(sentence.tokens)))
     frame = html.Div(picture, className="arc-frame", tabIndex=0, role="group", **aria(label="Sentence"))
     return html.Li([frame, html.P(caption, className="note")])
 

@@ -97,7 +97,8 @@ def test_sentences_are_pictures_with_words_for_those_who_do_not_see_them(tested,
 
     (picture,) = parts_of(drawn, "Img")
     svg = b64decode(picture.src.removeprefix("data:image/svg+xml;base64,")).decode()
-    assert picture.alt == f"b → {HOSTILE}, weight 0.50: a hit"
+    assert picture.alt == f"a {HOSTILE} b"
+    assert f"b → {HOSTILE}, weight 0.50: a hit" in text_of(parts_of(drawn, "P"))
     assert "<img" not in svg
     assert "&lt;img" in svg or "&lt;/script" in svg
     assert HOSTILE in text_of(parts_of(drawn, "Table"))

@@ -30,12 +30,13 @@ def test_settings_are_those_that_the_environment_names(tmp_path):
             "ATTNLENS_MODEL": "m", "ATTNLENS_TEXT": "t", "ATTNLENS_ROOTS": f"/a{os.pathsep}/b",
             "ATTNLENS_CACHE": str(tmp_path), "ATTNLENS_CACHE_SIZE": "1M", "ATTNLENS_MAX_WAITING": "3",
             "ATTNLENS_ALLOW_HOSTS": "one.example, two.example", "ATTNLENS_TOKEN": "x" * 16, "HOME": "/root",
+            "ATTNLENS_JOBS": "/jobs", "CELERY_BROKER_URL": "redis://",
         }
     )  # fmt: skip
 
     assert config == DashboardConfig(
         model="m", text="t", roots=(Path("/a"), Path("/b")), cache=tmp_path, max_cache_bytes=2**20, max_waiting=3,
-        allowed_hosts=("one.example", "two.example"), token="x" * 16,
+        allowed_hosts=("one.example", "two.example"), token="x" * 16, jobs=Path("/jobs"), broker="redis://",
     )  # fmt: skip
 
 
