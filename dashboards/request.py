@@ -63,7 +63,7 @@ class RunRequest:
         >>> RunRequest.from_json({"model": "m", "text": "a", "kind": "nonsense", "second": "b"})
         RunRequest(model='m', text='a', kind='text', second='', new_tokens=0, run='')
         """
-        model, text, second, key = (str(given.get(name) or "") for name in ("model", "text", "second", "run"))
+        model, text, second, key = (_whole(str(given.get(name) or "")) for name in ("model", "text", "second", "run"))
         if _KEY.fullmatch(key):
             return cls(model, text, run=key)
         kind = given.get("kind")
@@ -71,6 +71,11 @@ class RunRequest:
         asked = count_of(str(given.get("new_tokens") or ""))
         written = {WRITE: asked or NEW_TOKENS, CHAT: asked}.get(kind, 0)
         return cls(model, text, kind, second if kind in (PAIR, TARGET) else "", written)
+
+
+def _whole(text: str) -> str:
+    """`text` with halves of characters, which no tokenizer takes, replaced as browsers do in addresses."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def count_of(text: str) -> int:

@@ -8,11 +8,12 @@ import logging
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attnlens.errors import BundleError
+from attnlens.errors import BundleError, TextError
 from dashboards.making import check_text, make_run
 from dashboards.request import RunRequest
 from dashboards.store import FileStore
@@ -180,7 +181,8 @@ class RunStore:
             if (run := self._kept(name)) is not None:
                 return run
             lens = self.lens(request.model)
-            run = make_run(lens, request, max_tokens=self._max_tokens, points=name[1])
+            with _memory("running the text"):
+                run = make_run(lens, request, max_tokens=self._max_tokens, points=name[1])
             if self._files is not None and request.model not in self._own:
                 self._files.keep(_file(request, name), run.save)
             return self._keep(name, run)
@@ -203,7 +205,8 @@ class RunStore:
         with self._lock_of(model):
             if (lens := self._kept_lens(model, stamp)) is not None:
                 return lens
-            lens = self._load(model)
+            with _memory(f"opening {model[:200]}"):
+                lens = self._load(model)
             with self._lock:
                 self._lenses[model] = stamp, lens
                 self._lenses.move_to_end(model)
@@ -251,6 +254,19 @@ class RunStore:
 def _file(request: RunRequest, name: Name) -> str:
     """Name of the file that holds a run: an uploaded one's content key, or what the run is made of."""
     return f"{request.run or hashlib.sha256(json.dumps(name).encode()).hexdigest()}.attn"
+
+
+@contextmanager
+def _memory(doing: str) -> Iterator[None]:
+    """Say in words that there is not enough memory; torch raises a `RuntimeError` of many lines."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        raise TextError(
+            f"{doing} takes more memory than this machine has free; shorten the text, or open a smaller model."
+        ) from error
 
 
 def _weights(lens: Lens) -> int:
