@@ -27,6 +27,12 @@ class Memo:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """What the kept results are made of, the one used longest ago first."""
+        with self._lock:
+            return tuple(self._kept)
+
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The result under `key`, made now if it is not kept; what `make` raises is not kept."""
         with self._lock:

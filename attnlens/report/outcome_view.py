@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,10 @@ from attnlens.report.tables import Table, count, number
 if TYPE_CHECKING:
     from attnlens.interventions.outcomes import PredictionChange, StateChange
 
-__all__ = ["AblationView", "ChangeView", "StatesView", "ablation_view", "change_view", "states_view"]
+__all__ = ["MAIN", "AblationView", "ChangeView", "StatesView", "ablation_view", "change_view", "states_view"]
+
+MAIN = ("", "D")
+"""Letters of the stack that the map shows: the only one, or the decoder."""
 
 _CLICK = "Click a head, or move to it by the arrow keys and press space, to switch it off and on."
 
@@ -119,7 +122,7 @@ def ablation_view(
     Args:
         n_layers: of the model.
         n_heads: per layer.
-        off: the heads that are off; those that the model lacks are left out.
+        off: the heads that are off; those that the model lacks, and those of an encoder, are left out.
         effects: what switching a head off alone does, of the heads that were measured.
         name: of the effect.
         unit: of the effect.
@@ -127,7 +130,8 @@ def ablation_view(
     values = np.full((n_layers, n_heads), np.nan)
     for head, effect in effects.items():
         values[head.layer, head.head] = effect
-    known = frozenset(head for head in off if head.layer < n_layers and head.head < n_heads)
+    main = (replace(head, stack="") for head in off if head.stack in MAIN)
+    known = frozenset(head for head in main if head.layer < n_layers and head.head < n_heads)
     state = f"{count(len(known), 'head')} of {n_layers * n_heads} switched off." if known else "Every head is on."
     told = ""
     if effects:

@@ -20,9 +20,10 @@
   }
 
   /* The list of heads with one more, or one less. */
-  function switched(off, head) {
-    const heads = parts(off);
-    const others = heads.filter((name) => name !== head);
+  function switched(off, name) {
+    const head = name.replace(/^D/, ""); // the map shows the decoder, which needs no letter
+    const heads = parts(off).map((one) => one.replace(/^D/, ""));
+    const others = heads.filter((one) => one !== head);
     if (others.length === heads.length) others.push(head);
     others.sort((a, b) => address(a)[0] - address(b)[0] || address(a)[1] - address(b)[1]);
     return others.join(",");

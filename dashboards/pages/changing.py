@@ -10,7 +10,7 @@ from dash.exceptions import PreventUpdate
 from attnlens.errors import AttnlensError, UsageError
 from attnlens.heads import Head
 from attnlens.report import figures
-from attnlens.report.outcome_view import AblationView, ablation_view, change_view, states_view
+from attnlens.report.outcome_view import MAIN, AblationView, ablation_view, change_view, states_view
 from dashboards import ids
 from dashboards.changes import OTHER, Changes, corpus_of, given_text, heads_in, read_cuts
 from dashboards.desk import Desk
@@ -194,7 +194,8 @@ def off_view(desk: Desk, run: Run, off: str, sweep: Sweep | None, how: str, posi
 
 def draw_off(view: AblationView, head: str, theme: str) -> Any:
     """The map of heads with a frame around the selected one."""
-    return figures.ablation_map(view, theme=theme, selected=Head.parse(head))
+    chosen = Head.parse(head)
+    return figures.ablation_map(view, theme=theme, selected=chosen if chosen.stack in MAIN else None)
 
 
 def draw_outcome(desk: Desk, run: Run, position: str | None, changes: Changes, theme: str) -> list[Any]:
@@ -297,7 +298,8 @@ def sweep_layer(
         return None
     headless = not has_head(lens.model)
     text = given_text(lens, run, capture) if headless else _question(desk, run, place)[0]
-    heads = [head for head in capture.anatomy.heads() if head.layer == layer]
+    main = capture.anatomy.stack(capture.anatomy.main_stack)
+    heads = [head for head in main.heads() if head.layer == layer]
     source = "corpus" if how == "zero" else corpus_of(desk, run)
     found = ablate_each(
         lens, text, Turn() if headless else Divergence(place), heads, how=how, source=source,
