@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from attnlens.report.results import HeadResults
 
 __all__ = ["Desk"]
+
+# Transformers changes global state while it loads: of two models loaded at once, one can lack weights.
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -128,5 +132,6 @@ def _load(name: str) -> Lens:
     """Open a model with no code and no pickle of its own."""
     from attnlens.models.lens import load
 
-    check_room(name)
-    return load(name, allow_pickle=False, trust_remote_code=False)
+    with _LOADING:
+        check_room(name)
+        return load(name, allow_pickle=False, trust_remote_code=False)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import pytest
 
 from attnlens.errors import AttnlensError, SelfCheckError, TextError, UnsupportedModelError
 from dashboards import folders
+from dashboards.config import DashboardConfig
+from dashboards.desk import Desk
 from dashboards.folders import check_room, stamp_of
 from dashboards.pages import running
 from dashboards.request import RunRequest
@@ -81,6 +88,27 @@ def test_a_run_is_shown_though_the_disk_takes_nothing(tmp_path, random_lens):
     store = RunStore(lambda name: random_lens, files=FileStore(tmp_path / "file", 10))
 
     assert store.open(RunRequest("m", "the dogs")).text == "the dogs"
+
+
+def test_two_models_are_never_loaded_at_once(monkeypatch):
+    from attnlens.models import lens
+
+    busy = threading.Lock()
+
+    def load(name, **_options):
+        assert busy.acquire(blocking=False), "another model is being loaded"
+        time.sleep(0.05)
+        busy.release()
+        return SimpleNamespace(model=SimpleNamespace(parameters=list, buffers=list))
+
+    monkeypatch.setattr(lens, "load", load)
+    desks = [Desk.of(DashboardConfig()) for _ in range(2)]
+    names = ["attnlens/tiny-bert", "attnlens/tiny-gpt2"]
+
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda at: desks[at % 2].runs.lens(names[at // 2]), range(4)))
+
+    assert len(opened) == 4
 
 
 @pytest.fixture
