@@ -48,7 +48,7 @@ class DashboardConfig:
     port: int = 8050
     frame_ancestors: tuple[str, ...] = ()
     max_characters: int = 20_000
-    max_tokens: int = 512
+    max_tokens: int = 4096
     max_runs_bytes: int = 256 * 2**20
     max_models_bytes: int = 4 * 2**30
     max_body_bytes: int = 64 * 2**20

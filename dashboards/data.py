@@ -7,6 +7,7 @@ only what the page may show. The scripts themselves are those of `attnlens.repor
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -22,14 +23,26 @@ if TYPE_CHECKING:
 
     from attnlens.capture.run import Capture
     from attnlens.heads import Head
-    from attnlens.report.maps import Choice
+    from attnlens.report.maps import Choice, Window
 
-__all__ = ["BUNDLE", "SCRIPTS", "maps_for", "register", "run_of", "script_addresses", "thumbnails_for"]
+__all__ = ["BUNDLE", "SCRIPTS", "maps_for", "overview_for", "register", "run_of", "script_addresses", "thumbnails_for"]
 
 # In the order in which they load.
-SCRIPTS = ("packed.js", "surface.js", "head_grid.js", "links.js", "token_links.js", "matrix.js", "tables.js")
+SCRIPTS = (
+    "packed.js",
+    "surface.js",
+    "head_grid.js",
+    "links.js",
+    "token_links.js",
+    "matrix.js",
+    "overview.js",
+    "tables.js",
+)
 # Bytes up to which all heads of a stack are sent together.
 BUNDLE = 5_000_000
+# Cells along a side of an overview; tokens along a side of the first window of a long text, and of the largest one.
+OVERVIEW, WINDOW, SCREEN = 256, 64, 192
+_WINDOW = re.compile(r"(\d{1,6})-(\d{1,6}),(\d{1,6})-(\d{1,6})", re.ASCII)
 
 Given = Mapping[str, str]
 
@@ -49,7 +62,7 @@ def register(routes: Blueprint, desk: Desk) -> None:
         return _answer(script, "text/javascript")
 
     routes.add_url_rule("/scripts/<name>", "scripts", on_script)
-    for name, find in (("maps", maps_for), ("thumbnails", thumbnails_for)):
+    for name, find in (("maps", maps_for), ("thumbnails", thumbnails_for), ("overview", overview_for)):
         routes.add_url_rule(f"/data/{name}", name, _answering(desk, find))
 
 
@@ -102,7 +115,8 @@ def run_of(desk: Desk, given: Given) -> Capture:
 def maps_for(desk: Desk, given: Given) -> bytes:
     """The map of `head`; with it those of all heads of its stack where they are small.
 
-    With `combine`, the one map that it makes of `head` and the heads in `also`.
+    With `combine`, the one map that it makes of `head` and the heads in `also`. Of a long text only a window is sent,
+    with the heads of the same layer.
 
     Raises:
         AttnlensError: what is asked for does not exist.
@@ -113,10 +127,11 @@ def maps_for(desk: Desk, given: Given) -> bytes:
 
     run = run_of(desk, given)
     head = head_of(run, given.get("head", ""))
+    choice, window = _choice(given), _window(run, head, given.get("window", ""))
     if how := given.get("combine"):
         others = [head_of(run, name) for name in given.get("also", "").split(",") if name]
-        return pack_maps(combined(maps_of(run, list(dict.fromkeys([head, *others])), _choice(given)), how))
-    return pack_maps(maps_of(run, _sent_with(run, head), _choice(given)))
+        return pack_maps(combined(maps_of(run, list(dict.fromkeys([head, *others])), choice, window), how))
+    return pack_maps(maps_of(run, _sent_with(run, head, window), choice, window))
 
 
 def thumbnails_for(desk: Desk, given: Given) -> bytes:
@@ -135,13 +150,51 @@ def thumbnails_for(desk: Desk, given: Given) -> bytes:
     return pack_thumbnails(found, next=following)
 
 
-def _sent_with(run: Capture, head: Head) -> tuple[Head, ...]:
+def overview_for(desk: Desk, given: Given) -> bytes:
+    """The whole map of `head`, pooled to a picture.
+
+    Raises:
+        AttnlensError: what is asked for does not exist.
+    """
+    from attnlens.report.packed import pack_thumbnails, thumbnail_codes
+    from attnlens.report.views import head_of
+
+    run = run_of(desk, given)
+    head = head_of(run, given.get("head", ""))
+    over = run.overview(head=head, rows=OVERVIEW, columns=OVERVIEW)
+    return pack_thumbnails({str(head): thumbnail_codes(over.weights.numpy())})
+
+
+def _window(run: Capture, head: Head, asked: str) -> Window | None:
+    """The window of a long text, cut to what a screen holds, or else its beginning; None for a short text."""
+    from attnlens.report.maps import Window, tokens_of
+    from attnlens.report.thumbnails import SHORT
+
+    n_queries, n_keys = (len(tokens) for tokens in tokens_of(run, head.stack))
+    if max(n_queries, n_keys) <= SHORT:
+        return None
+    plain = Window((0, min(WINDOW, n_queries)), (0, min(WINDOW, n_keys)))
+    found = _WINDOW.fullmatch(asked)
+    if found is None:
+        return plain
+    first, stop, left, right = map(int, found.groups())
+    try:
+        return Window((first, min(stop, first + SCREEN)), (left, min(right, left + SCREEN))).within(n_queries, n_keys)
+    except UsageError:  # a window of another text
+        return plain
+
+
+def _sent_with(run: Capture, head: Head, window: Window | None) -> tuple[Head, ...]:
     """The heads whose maps go in one answer."""
     from attnlens.report.maps import held_heads, tokens_of
 
     heads = held_heads(run, head.stack)
-    queries, keys = tokens_of(run, head.stack)
-    fits = head in heads and 2 * len(heads) * len(queries) * len(keys) <= BUNDLE
+    if window is not None:
+        heads = tuple(other for other in heads if other.layer == head.layer)
+        n_queries, n_keys = (stop - first for first, stop in (window.queries, window.keys))
+    else:
+        n_queries, n_keys = (len(tokens) for tokens in tokens_of(run, head.stack))
+    fits = head in heads and 2 * len(heads) * n_queries * n_keys <= BUNDLE
     return heads if fits else (head,)
 
 

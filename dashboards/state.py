@@ -41,6 +41,7 @@ class ViewState:
         between: of a pair of texts, which one attends and which is attended to, one of `BETWEEN`.
         threshold: weakest link that is drawn, a weight from 0 to 1.
         top: links drawn of each token, the strongest; 0 for all.
+        window: the part of a long text that is shown: queries and keys, `0-64,0-64`; empty for the beginning.
         also: heads drawn with the selected one, `L0H1,L2H3`.
         combine: how several heads are shown, one of `COMBINE`.
         query: the token (or word) whose links alone are drawn, by position; None draws all.
@@ -77,6 +78,7 @@ class ViewState:
     between: str = ""
     threshold: float = 0.1
     top: int = 0
+    window: str = ""
     also: str = ""
     combine: str = "overlay"
     query: int | None = None
@@ -134,6 +136,7 @@ class ViewState:
             hide_sinks=given.get("hide_sinks") == "1",
             whole_rows=given.get("whole_rows") == "1",
             also=given.get("also", ""),
+            window=given.get("window", ""),
             results=given.get("results", ""),
             against_model=given.get("against_model", ""),
             against_text=given.get("against_text", ""),

@@ -23,11 +23,12 @@ def head_cells(view: HeadMapView, letter: str = "") -> dict[str, Any]:
         letter: of the stack, in front of each address.
 
     Returns:
-        "name", "unit", "low" and "high" of the number (empty, and None, for labels), "categories" that occur with
+        "name", "unit", "low" and "high" of the number (empty, and None, for labels, and where nothing was measured), "categories" that occur with
         their names, and for each address: its "share" of the scale from 0 to 1 or None, "category" and "glyph" of
         the label or "", and "lines" of plain text.
     """
     low, high = _range(view)
+    metric = None if view.values is None or np.isnan(view.values).all() else view.metric
     cells = {}
     for head in view.heads():
         value, note = view.value(head), view.notes.get(head)
@@ -40,10 +41,10 @@ def head_cells(view: HeadMapView, letter: str = "") -> dict[str, Any]:
         }
     occurring = {note.category for note in view.notes.values()}
     return {
-        "name": view.metric.name if view.metric else "",
-        "unit": view.metric.unit if view.metric else "",
-        "low": number(low) if view.metric else None,
-        "high": number(high) if view.metric else None,
+        "name": metric.name if metric else "",
+        "unit": metric.unit if metric else "",
+        "low": number(low) if metric else None,
+        "high": number(high) if metric else None,
         "categories": [[key, name] for key, name in CATEGORIES.items() if key in occurring],
         "n_layers": view.n_layers,
         "n_heads": view.n_heads,

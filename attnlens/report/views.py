@@ -14,12 +14,13 @@ from jaxtyping import Bool, Float
 from attnlens.capture.run import Capture
 from attnlens.errors import UsageError
 from attnlens.heads import Head
-from attnlens.report.maps import Choice, maps_of
+from attnlens.report.maps import Choice, held_heads, maps_of
 from attnlens.report.metrics import METRICS, Metric, metric_values
 from attnlens.report.results import HeadResult, HeadResults, Label
 from attnlens.report.tables import Cell, Table, count, number
 
 __all__ = [
+    "LONGEST_MEASURED",
     "HeadMapView",
     "HeadNote",
     "Link",
@@ -31,8 +32,11 @@ __all__ = [
     "results_map_view",
     "standouts",
     "strongest",
+    "unmeasured_map_view",
 ]
 
+# Tokens up to which a page measures every head of a run by itself.
+LONGEST_MEASURED = 1024
 CAVEAT = "Attention is evidence of information movement, not explanation."
 _ORDER = "Layer 0 is the top row, as in BertViz; head 0 is the left column."
 
@@ -154,6 +158,22 @@ def head_map_view(run: Capture, metric: str, results: HeadResults | None = None,
     if metric not in METRICS:
         raise UsageError(f"{metric!r} is no metric of a run; choose one of {', '.join(METRICS)}.")
     return map_of_values(run, METRICS[metric], metric_values(run, metric, stack), results)
+
+
+def unmeasured_map_view(run: Capture, metric: str, results: HeadResults | None = None, stack: str = "") -> HeadMapView:
+    """The heads of a text that is too long to measure in passing, with their labels and a caption that says so.
+
+    Raises:
+        UsageError: no such metric.
+        ResultsError: the labels are of another model.
+    """
+    heads = held_heads(run, stack)
+    shape = max(head.layer for head in heads) + 1, max(head.head for head in heads) + 1
+    view = map_of_values(run, METRICS[metric], np.full(shape, np.nan), results)
+    said = (
+        f"{METRICS[metric].name.capitalize()} is not measured here on texts of more than {LONGEST_MEASURED:,} tokens."
+    )
+    return replace(view, caption=f"{said} attnlens measure does it. {_ORDER}")
 
 
 def map_of_values(

@@ -3,6 +3,7 @@
   "use strict";
 
   const MOST_BYTES = 64 * 1024 * 1024; // numbers kept; the least recently used go first
+  const MOST_ANSWERS = 16; // kept of the same run, controls and window: of a long text one for each layer
   const N_STRONGEST = 12;
   const MAX_TABLE = 64; // rows and columns of the largest matrix that is written out as a table
   const kept = new Map(); // address -> {value, bytes}, the latest used last
@@ -95,18 +96,17 @@
   /* A head's map: of any answer that holds it, else asked for. */
   async function mapOf(head) {
     const common = settings();
-    const bundle = "bundle?" + common + letterOf(head);
-    const all = found(bundle);
-    const here = all && all.find(head);
-    if (here) return here;
-    const answer = await numbers("maps", `${common}&head=${head}`, window.AttnLens.unpackMaps);
-    if (answer.header.names.length > 1) keep(bundle, answer, 0);
+    const bundle = `bundle?${common}&${letterOf(head)}&${state.window || ""}`;
+    const answers = found(bundle) || [];
+    for (const answer of answers) if (answer.find(head)) return answer.find(head);
+    const answer = await numbers("maps", `${common}&head=${head}&window=${state.window || ""}`, window.AttnLens.unpackMaps);
+    keep(bundle, [...(found(bundle) || []), answer].slice(-MOST_ANSWERS), answer.bytes);
     return answer.find(head);
   }
 
   async function mapsToDraw() {
     if (isCombined()) {
-      const query = `${settings()}&head=${state.head}&also=${others().join(",")}&combine=${state.combine}`;
+      const query = `${settings()}&head=${state.head}&also=${others().join(",")}&combine=${state.combine}&window=${state.window || ""}`;
       const answer = await numbers("maps", query, window.AttnLens.unpackMaps);
       return [answer.find(answer.header.names[0])];
     }
@@ -165,6 +165,7 @@
     const matrix = view("matrix", (host) => AttnLens.matrix(host));
     if (!links || !matrix) return;
     const [map] = maps;
+    drawOverview(map);
     const n = links.show({ maps, threshold: state.threshold, top: state.top || 0, followed });
     matrix.show({ map, followed });
     const rule = `weight ${Number(state.threshold).toFixed(2)} or more${state.top ? `, the ${state.top} strongest of each token` : ""}`;
@@ -173,6 +174,26 @@
     note("matrix-caption", map.caption);
     legend("head-legend", maps.length > 1 ? maps.map((one, i) => [`var(--al-head-${i})`, one.name]) : []);
     drawTables(map);
+  }
+
+  /* Of a long text: the whole map in small, and which part of it the pictures show. */
+  async function drawOverview(map) {
+    const host = document.getElementById("overview");
+    if (!host) return;
+    host.parentElement.classList.toggle("is-long", Boolean(map.window));
+    if (!map.window) return;
+    const own = ticket;
+    const look = (window) => set("window", { data: `${window[0]}-${window[1]},${window[2]}-${window[3]}` });
+    const picture = view("overview", (place) => window.AttnLens.overview(place, { look }));
+    const query = `${new URLSearchParams(state.run.request)}&head=${state.head}`;
+    try {
+      const answer = await numbers("overview", query, window.AttnLens.unpackThumbnails);
+      if (own !== ticket) return;
+      message("overview", "");
+      picture.show({ picture: [...answer.pictures.values()][0], size: map.size, window: map.window });
+    } catch (error) {
+      message("overview", `This could not be drawn: ${error.message}`);
+    }
   }
 
   function drawTables(map) {

@@ -9,6 +9,7 @@ from dash.exceptions import PreventUpdate
 
 from attnlens.report import views
 from attnlens.report.head_cells import head_cells
+from attnlens.report.maps import tokens_of
 from attnlens.report.metrics import METRICS
 from dashboards import ids
 from dashboards.desk import Desk
@@ -121,7 +122,10 @@ def _map_view(desk: Desk, run: Run, metric: str, results_name: str, stack: str) 
     results, _ = desk.results_for(capture, results_name)
     if metric == LABELS and results is not None:
         return views.results_map_view(results)
-    return views.head_map_view(capture, metric if metric in METRICS else ViewState.metric, results, stack)
+    known = metric if metric in METRICS else ViewState.metric
+    if max(map(len, tokens_of(capture, stack))) > views.LONGEST_MEASURED:
+        return views.unmeasured_map_view(capture, known, results, stack)
+    return views.head_map_view(capture, known, results, stack)
 
 
 def need(*values: Any) -> None:

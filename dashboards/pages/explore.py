@@ -26,6 +26,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
     return html.Div(
         [
             dcc.Store(id=ids.QUERY, data=pattern.followed(view)),
+            dcc.Store(id=ids.WINDOW, data=view.window),
             *[dcc.Store(id=name) for name in (ids.STACK, ids.CELLS, ids.DRAWN)],
             html.Div(left, className="column"),
             html.Div(right, className="column"),

@@ -42,6 +42,7 @@ CONTROLS = (
     Control("between", ids.BETWEEN),
     Control("threshold", ids.THRESHOLD),
     Control("top", ids.TOP),
+    Control("window", ids.WINDOW, "data"),
     Control("also", ids.ALSO, shown=_listed),
     Control("combine", ids.COMBINE),
     Control("query", ids.QUERY, "data", shown=followed),
@@ -97,6 +98,7 @@ def head_card(view: ViewState) -> html.Section:
                 ]
             ),
             _controls(view),
+            _overview(),
             dmc.TabsPanel(_links(), value="links"),
             dmc.TabsPanel(_matrix(), value="matrix"),
             dmc.TabsPanel(html.Div(id=ids.CLASSIC, className="classic-frame"), value="classic"),
@@ -200,6 +202,18 @@ def _more(view: ViewState) -> html.Div:
         role="group",
         **aria(label="More ways to look"),
     )
+
+
+def _overview() -> html.Div:
+    """Of a long text, the whole map in small; the style sheet hides it where there is nothing in it."""
+    picture = html.Div(
+        id=ids.OVERVIEW,
+        className="drawing",
+        role="group",
+        **aria(label="Overview. Arrow keys move the window that is shown."),
+    )
+    hint = note("The whole map, each cell its largest weight. Drag or click to choose the part that is shown below.")
+    return html.Div([picture, hint], className="overview")
 
 
 def _links() -> html.Div:

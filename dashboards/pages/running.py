@@ -214,6 +214,8 @@ def _first_head(run: Capture, results: HeadResults | None) -> str:
     """A head worth seeing first: the one with the most telling label, or that most looks at the token before."""
     if results is not None and results.most_telling is not None:
         return str(results.most_telling.head)
+    if len(run.tokens) > views.LONGEST_MEASURED:
+        return str(run.anatomy.heads()[0])
     found = views.standouts({"previous": metric_values(run, "previous")})
     if not found:
         return str(run.anatomy.heads()[0])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from packed_maps import STEPS, unpacked, weights_of
 
 from attnlens.errors import HeadAddressError, ModelNotFoundError, TextError, UsageError
+from attnlens.report import thumbnails
 from dashboards import data
 from dashboards.app import create_app
 from dashboards.config import DashboardConfig
@@ -79,6 +82,47 @@ def test_a_picture_of_every_head_is_sent(desk, asked, random_lens, shown):
 def test_what_cannot_be_sent_is_an_error_that_the_page_shows(desk, asked, changes, error):
     with pytest.raises(error):
         data.maps_for(desk, asked | changes)
+
+
+def test_of_a_long_text_a_window_is_sent_exactly(desk, asked, random_lens, shown, monkeypatch):
+    monkeypatch.setattr(thumbnails, "SHORT", 4)
+    expected = random_lens.capture(shown["text"]).attention(layer=1, queries=slice(3, 9), keys=slice(0, 7)).numpy()
+
+    header, weights = weights_of(data.maps_for(desk, asked | {"window": "3-9,0-7"}))
+
+    assert header["names"] == ["L1H0", "L1H1", "L1H2", "L1H3"]
+    assert header["window"] == [3, 9, 0, 7]
+    assert header["rows"]["places"] == [3, 4, 5, 6, 7, 8]
+    assert np.abs(weights - expected).max() <= 0.5 / STEPS + 1e-7
+
+
+@pytest.mark.parametrize("window", ["", "900-950,0-5", "5-2,0-5", "0-5", "-1-5,0-5"])
+def test_a_window_of_another_text_gives_way_to_the_beginning(desk, asked, monkeypatch, window):
+    monkeypatch.setattr(thumbnails, "SHORT", 4)
+    monkeypatch.setattr(data, "WINDOW", 6)
+
+    header, _ = weights_of(data.maps_for(desk, asked | {"window": window}))
+
+    assert header["window"] == [0, 6, 0, 6]
+
+
+def test_a_window_is_no_larger_than_a_screen(desk, asked, monkeypatch):
+    monkeypatch.setattr(thumbnails, "SHORT", 4)
+    monkeypatch.setattr(data, "SCREEN", 5)
+
+    assert weights_of(data.maps_for(desk, asked | {"window": "2-900,1-800"}))[0]["window"] == [2, 7, 1, 6]
+
+
+def test_an_overview_is_the_pooled_map(desk, asked, random_lens, shown, monkeypatch):
+    monkeypatch.setattr(data, "OVERVIEW", 4)
+    attention = random_lens.capture(shown["text"]).attention(head="L1H2").numpy()
+    edges = np.arange(5) * len(attention) // 4
+    expected = [[attention[a:b, c:d].max() for c, d in pairwise(edges)] for a, b in pairwise(edges)]
+
+    header, raw = unpacked(data.overview_for(desk, asked))
+
+    assert header["sizes"] == {"L1H2": [4, 4]}
+    assert np.abs(raw.reshape(4, 4) / 254 - expected).max() <= 0.5 / 254 + 1e-6
 
 
 def test_a_layer_that_is_no_number_is_refused(desk, asked):

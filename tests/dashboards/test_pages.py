@@ -9,6 +9,7 @@ import pytest
 from dash import no_update
 
 from attnlens.errors import ModelNotFoundError, TextError
+from attnlens.report import views
 from dashboards import ids
 from dashboards.pages import addressing, drawing, evidence, frame, pattern, rail, running
 from dashboards.pages.listing import PAGES, find_page
@@ -137,6 +138,17 @@ def test_the_map_can_be_coloured_by_anything_in_the_address(make_desk, results_f
         labelled = {name: cell["category"] for name, cell in cells["heads"].items() if cell["category"]}
         assert labelled == ({"L1H2": "position"} if results == "found" else {})
         assert cells["name"] == ("" if (metric, results) == ("labels", "found") else cells["name"])
+
+
+def test_heads_of_a_very_long_text_are_listed_and_not_measured(make_desk, results_folder, shown, monkeypatch):
+    monkeypatch.setattr(views, "LONGEST_MEASURED", 5)
+    desk = make_desk(results=(results_folder,))
+
+    cells, caption = drawing.cells_of(desk, shown | {"request": shown}, "entropy", "found")
+
+    assert (cells["name"], cells["n_layers"], cells["n_heads"]) == ("", 3, 4)
+    assert [name for name, cell in cells["heads"].items() if cell["category"]] == ["L1H2"]
+    assert "5 tokens" in caption
 
 
 def test_the_frame_of_bertviz_is_sandboxed_and_names_the_run(shown):

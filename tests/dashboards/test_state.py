@@ -28,6 +28,7 @@ STATES = st.builds(
     between=st.sampled_from(BETWEEN),
     threshold=st.floats(0, 1),
     top=st.integers(0, 99),
+    window=st.text(max_size=20),
     also=st.text(max_size=20),
     combine=st.sampled_from(COMBINE),
     query=st.none() | st.integers(0, 999_999),

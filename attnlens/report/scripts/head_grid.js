@@ -7,7 +7,8 @@
   const HIDDEN = 255;
 
   /* A picture in device pixels: where cells are smaller than pixels the largest of them counts. */
-  function painted(picture, side, colours, notVisible) {
+  function painted(picture, side, colours) {
+    const notVisible = colours.channels(colours.named("not-visible"));
     const image = new ImageData(side, side);
     const { rows, columns, steps } = picture;
     for (let y = 0; y < side; y += 1) {
@@ -64,7 +65,6 @@
 
     function paintBase(context, ratio) {
       const colours = window.AttnLens.colours();
-      const notVisible = colours.channels(colours.named("not-visible"));
       const frame = cell >= 44 ? 4 : cell >= 24 ? 3 : 2;
       const side = Math.max(1, Math.round((cell - 3 - 2 * frame) * ratio));
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -83,7 +83,7 @@
           context.fillRect(x + 1 + frame, y + 1 + frame, cell - 2 - 2 * frame, cell - 2 - 2 * frame);
           if (picture) {
             const corner = [Math.round((x + 1.5 + frame) * ratio), Math.round((y + 1.5 + frame) * ratio)];
-            context.putImageData(painted(picture, side, colours, notVisible), ...corner);
+            context.putImageData(painted(picture, side, colours), ...corner);
           }
           if (cell >= 44) glyph(context, shown.cells.heads[name], x, y, colours);
         }
@@ -180,5 +180,5 @@
     };
   }
 
-  window.AttnLens = Object.assign(window.AttnLens || {}, { headGrid });
+  window.AttnLens = Object.assign(window.AttnLens || {}, { headGrid, painted });
 })();

@@ -22,9 +22,9 @@
       const colours = AttnLens.colours();
       const width = surface.width();
       const measuring = surface.fit(width, 10);
-      measuring.font = `12px ${colours.font}`;
+      measuring.font = `13px ${colours.font}`;
       const longest = (labels) => Math.min(130, labels.reduce((w, label) => Math.max(w, measuring.measureText(label || "∅").width), 0));
-      const left = Math.min(width * 0.3, longest(map.rows.labels)) + 10;
+      const left = Math.min(width * 0.3, longest(map.rows.labels)) + 12;
       const top = longest(map.columns.labels) + 12;
       const n = Math.max(1, map.columns.labels.length);
       const cell = Math.min(34, (width - left - 4) / n, map.rows.labels.length > 64 ? 9 : 34);

@@ -30,6 +30,8 @@
       rows: header.rows,
       columns: header.columns,
       level: header.level,
+      size: header.size,
+      window: header.window,
       unit: header.unit,
       high: high || 1,
       weights,

@@ -4,6 +4,7 @@
 
   const TOP = 26;
   const APART = 8;
+  const NUMBER = 36; // room for a weight beside a label
   const NEAR = 5; // pixels from a line at which it counts as pointed at
   const BINS = 8;
 
@@ -35,8 +36,8 @@
       context.textBaseline = "middle";
       const most = width * 0.32;
       const widest = (labels) => labels.reduce((best, label) => Math.max(best, context.measureText(label || "∅").width), 0);
-      const left = Math.min(most, widest(map.rows.labels)) + APART;
-      const right = width - Math.min(most, widest(map.columns.labels) + (focus() ? 34 : 0)) - APART;
+      const left = Math.min(most, widest(map.rows.labels) + NUMBER) + APART;
+      const right = width - Math.min(most, widest(map.columns.labels) + NUMBER) - APART;
       place = { left, right, row, size, width };
       Object.assign(canvas.dataset, { left, right, top: TOP, row });
       drawTitles(context, colours);
@@ -143,7 +144,7 @@
       if (other === undefined) return null;
       const weights = shown.maps.map((map) => (side === "row" ? map.weight(at, other) : map.weight(other, at)));
       const best = Math.max(...weights.map((weight) => (Number.isNaN(weight) ? -1 : weight)));
-      return best >= 0.005 * shown.maps[0].high ? best : null;
+      return best >= 0.05 * shown.maps[0].high ? best : null;
     }
 
     function under(event) {
