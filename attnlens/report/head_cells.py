@@ -23,9 +23,9 @@ def head_cells(view: HeadMapView, letter: str = "") -> dict[str, Any]:
         letter: of the stack, in front of each address.
 
     Returns:
-        "name", "unit", "low" and "high" of the number (empty, and None, for labels, and where nothing was measured), "categories" that occur with
-        their names, and for each address: its "share" of the scale from 0 to 1 or None, "category" and "glyph" of
-        the label or "", and "lines" of plain text.
+        "name", "unit", "low" and "high" of the number (empty and None for labels, and where nothing was measured),
+        "categories" that occur with their names, and for each address: its "share" of the scale from 0 to 1 or None,
+        "category" and "glyph" of the label or "", and "lines" of plain text.
     """
     low, high = _range(view)
     metric = None if view.values is None or np.isnan(view.values).all() else view.metric
