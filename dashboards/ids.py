@@ -49,6 +49,7 @@ PAGE = "page"  # where the open page stands
 HEAD = "head"
 PREVIOUS_HEAD = "previous-head"
 NEXT_HEAD = "next-head"
+HEAD_PAGE = "open-head"  # the link to the page of the selected head
 
 # Explore
 METRIC = "metric"

@@ -114,11 +114,11 @@ def _word(sentence: Sentence, at: int, left: float, width: float, top: float, co
     kinds = {arc.kind for arc in sentence.arcs if arc.key == at}
     ground, ink = "", colours.muted if at == ELLIPSIS else colours.ink
     if at == sentence.query:
-        ground = _box(left - 3, top + 1, width + 6, SIZE + 6, colours.accent, 4)
+        ground = _box(left - 3, top + 1, width + 6, SIZE + 6, colours.accent, 4.0)
         ink = ink_on(colours.accent)
     if kinds:
         line = tint if "target" in kinds else colours.warn
-        ground += _box(left, top + SIZE + 5, width, 2.5, line, 1)
+        ground += _box(left, top + SIZE + 5, width, 2.5, line, 1.0)
     text = escape(isolated(_word_text(sentence, at)))
     return (
         f'{ground}<text x="{left:.1f}" y="{top + SIZE:.1f}" fill="{ink}" textLength="{width:.1f}" '

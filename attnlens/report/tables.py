@@ -7,7 +7,7 @@ import io
 import math
 from dataclasses import dataclass
 
-__all__ = ["Cell", "Table", "as_csv", "chance", "count", "number", "share"]
+__all__ = ["Cell", "Table", "as_csv", "cell_text", "chance", "count", "number", "share"]
 
 Cell = str | int | float | bool | None
 
@@ -33,16 +33,17 @@ def as_csv(table: Table) -> str:
     Text that a spreadsheet would take for a formula gets an apostrophe before it, as spreadsheets mark text.
 
     >>> as_csv(Table("", ("word", "weight"), (("=1+1", 0.5), ("a", None))))
-    'word,weight\\r\\n\'=1+1,0.5\\r\\na,\\r\\n'
+    "word,weight\r\n'=1+1,0.5\r\na,\r\n"
     """
     written = io.StringIO()
     writer = csv.writer(written)
-    writer.writerow([_cell_text(name) for name in table.columns])
-    writer.writerows([[_cell_text(value) for value in row] for row in table.rows])
+    writer.writerow([cell_text(name) for name in table.columns])
+    writer.writerows([[cell_text(value) for value in row] for row in table.rows])
     return written.getvalue()
 
 
-def _cell_text(value: Cell) -> Cell:
+def cell_text(value: Cell) -> Cell:
+    """A value as it may stand in a file for spreadsheets: text that would be a formula has an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 

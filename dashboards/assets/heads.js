@@ -24,6 +24,12 @@
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     heads: {
+      linkHead(head, page, site) {
+        const shown = head && page && page.path !== PATH;
+        const href = site.prefix + "head/" + encodeURIComponent(head || "");
+        return [href, head || "", shown ? "head-link" : "is-hidden"];
+      },
+
       find(text) {
         return { quickFilterText: text || "" };
       },

@@ -174,7 +174,9 @@ def _head_picker() -> html.Div:
     )
     earlier = html.Button("‹", id=ids.PREVIOUS_HEAD, className="step", type="button", **aria(label="Previous head"))
     later = html.Button("›", id=ids.NEXT_HEAD, className="step", type="button", **aria(label="Next head"))
-    return html.Div([earlier, select, later], className="head-picker", role="group", **aria(label="The selected head"))
+    page = html.A("Details", id=ids.HEAD_PAGE, className="is-hidden", title="Everything about this head, on one page")
+    group = [earlier, select, later, page]
+    return html.Div(group, className="head-picker", role="group", **aria(label="The selected head"))
 
 
 def _empty() -> html.Div:

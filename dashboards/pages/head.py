@@ -6,7 +6,7 @@ from base64 import b64encode
 from typing import Any
 from urllib.parse import urlencode
 
-from dash import Dash, Input, Output, html
+from dash import ClientsideFunction, Dash, Input, Output, State, html
 
 from attnlens.capture.tokens import printable
 from attnlens.report import figures, views
@@ -45,7 +45,17 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
 
 
 def register(app: Dash, desk: Desk) -> None:
-    """Connect the page."""
+    """Connect the page, and the link to it that stands beside the picker of heads."""
+    browser: Any = app.clientside_callback
+    browser(
+        ClientsideFunction("heads", "linkHead"),
+        Output(ids.HEAD_PAGE, "href"),
+        Output(ids.HEAD_PAGE, "data-head"),
+        Output(ids.HEAD_PAGE, "className"),
+        Input(ids.HEAD, "value"),
+        Input(ids.PAGE_VIEW, "data"),
+        State(ids.SITE, "data"),
+    )
     run, head, results, theme = (
         Input(ids.RUN, "data"),
         Input(ids.HEAD, "value"),

@@ -12,7 +12,7 @@ from attnlens.capture.tokens import printable
 from attnlens.heads import Head
 from attnlens.report import figures, views
 from attnlens.report.heads_view import HeadRow, HeadsView, heads_view
-from attnlens.report.tables import count, share
+from attnlens.report.tables import cell_text, count, share
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages import probing
@@ -121,20 +121,23 @@ def grid_rows(desk: Desk, run: Run, name: str | None, show: str) -> list[dict[st
 
 
 def _row(row: HeadRow) -> dict[str, Any]:
+    """A row as the browser gets it; it also saves it, so that no text may be a formula."""
     labels = ", ".join(printable(name) for name in row.labels)
+    texts = {
+        "labels": labels if row.verdict == "labelled" else "",
+        "rule": printable(row.baseline_name),
+        "causal": printable(row.causal),
+        "verdict": row.verdict if not row.missed else f"nearly {labels}: {printable(row.missed)}",
+    }
     return {
         "head": str(row.head),
         "layer": row.head.layer,
-        "index": row.head.head,
-        "labels": labels if row.verdict == "labelled" else "",
         "confidence": row.confidence,
         "score": row.score,
         "interval": row.interval,
         "baseline": row.baseline,
-        "rule": printable(row.baseline_name),
-        "causal": printable(row.causal),
         "n": row.n,
-        "verdict": row.verdict if not row.missed else f"nearly {labels}: {printable(row.missed)}",
+        **{name: cell_text(text) for name, text in texts.items()},
     }
 
 

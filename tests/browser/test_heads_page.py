@@ -58,7 +58,9 @@ def test_from_the_list_to_a_head_and_back_by_keyboard(visit, results):
     assert urlsplit(page.url).path == "/head/L1H3"
     page.go_back()
     expect(page.locator(".head-page .head-title")).to_have_text("L1H2")
+    expect(page.locator("#open-head")).to_be_hidden()
     page.go_back()
+    expect(page.locator("#open-head")).to_be_visible()
     expect(page.locator("#heads-grid .ag-center-cols-container .ag-row")).to_have_count(1)
     assert page.input_value("#heads-find") == "previous"
 

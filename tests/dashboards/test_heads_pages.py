@@ -86,6 +86,18 @@ def test_the_grid_has_a_row_per_head_and_shows_those_of_a_verdict(tested, shown)
     assert rows["nearly"][0]["verdict"] == "nearly nsubj (dependent to head): selectivity 0.06 < 0.15"
 
 
+def test_no_text_of_a_row_is_a_formula(tested, shown, results_folder):
+    document = json.loads((results_folder / "heads.json").read_text())
+    label = document["heads"][6]["labels"][0]
+    label |= {"label": "=1+1", "baseline_name": "@SUM(A1)", "causal": {"verdict": "-1"}}
+    document["heads"][6]["primary"] = "=1+1"
+    name = tested.shelf.take(json.dumps(document).encode())
+
+    (row,) = heads.grid_rows(tested, shown, name, "labelled")
+
+    assert (row["labels"], row["rule"], row["causal"]) == ("'=1+1", "'@SUM(A1)", "'-1")
+
+
 def test_a_row_can_be_sent_to_the_browser(tested, shown):
     assert json.loads(json.dumps(heads.grid_rows(tested, shown, "found", "all")))[0]["head"] == "L0H0"
 
