@@ -18,6 +18,7 @@ from probes.plain import observe
 from probes.questions import RowTrials
 from probes.split import split_corpus
 from probes.syntax import SyntaxProbe
+from probes.syntax.alignment import ALIGNMENT
 from probes.tally import UNIT, Key, Tally
 from probes.texts import texts_of
 
@@ -234,6 +235,8 @@ def test_a_column_of_constant_attention_to_a_separator_changes_masses_only():
     plain = tally_of(seen(observation.sentences, attention))
     separated = tally_of(seen(observation.sentences, with_separator, specials=(n,)))
 
+    aligned = [tally.cells.pop(ALIGNMENT) for tally in (plain, separated)]  # its hits are a mass: their ratio stays
+    np.testing.assert_allclose(*(cell.hits / cell.mass for cell in aligned), rtol=1e-6)
     for key, cell in plain.cells.items():
         for name in ("hits", "rules", "control_hits", "paired_hits", "shuffled_hits", "chance"):
             np.testing.assert_array_equal(getattr(cell, name), getattr(separated.cells[key], name))
