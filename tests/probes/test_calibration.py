@@ -319,7 +319,7 @@ def test_the_rule_is_not_taken_in_by_heads_that_look_like_something_else(archite
 
 
 def test_the_rule_claims_nothing_about_random_weights_since_copies_do_as_much():
-    """By chance a head of this model has .55 of its weight on the first token, where .30 will do, and others .18."""
+    """By chance a head of this model has .55 of its weight on the first token, where .30 will do."""
     material, settings = grammar_material(40, seed=5), Settings(bootstrap=100, permutations=99)
     case = list(null_cases(44, material))[-1]
 
