@@ -11,6 +11,7 @@ from dash.exceptions import PreventUpdate
 from attnlens.capture.tokens import printable
 from dashboards import ids
 from dashboards.desk import Desk
+from dashboards.pages import rail
 from dashboards.pages.drawing import LABELS
 from dashboards.pages.listing import PAGES, find_page
 from dashboards.pages.page import Page
@@ -55,6 +56,7 @@ def register(app: Dash, desk: Desk) -> None:
         Output(ids.NEW_TOKENS, "value"),
         Output(ids.HEAD, "value"),
         Output(ids.RESULTS, "value"),
+        Output(ids.RESULTS, "data", allow_duplicate=True),
         Input(ids.ADDRESS, "data"),
         State(ids.REQUEST, "data"),
         prevent_initial_call=True,
@@ -62,7 +64,8 @@ def register(app: Dash, desk: Desk) -> None:
     def on_address(address: dict[str, Any] | None, request: dict[str, str] | None) -> Any:
         if address is None:
             raise PreventUpdate
-        return restored(desk, viewed(app, address), request)
+        found = restored(desk, viewed(app, address), request)
+        return *found, rail.result_options(desk, found[-1])
 
     for page in PAGES:
         if page.controls:

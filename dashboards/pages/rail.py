@@ -40,9 +40,9 @@ def model_options(desk: Desk) -> list[dict[str, Any]]:
     ]
 
 
-def result_options(desk: Desk, uploaded: str | None = None) -> list[dict[str, str]]:
-    """The results that can be put on the heads; the empty value is none."""
-    names = [*desk.shelf.names, *([uploaded] if uploaded else [])]
+def result_options(desk: Desk, chosen: str | None = None) -> list[dict[str, str]]:
+    """The results that can be put on the heads, the chosen one (an upload) among them; the empty value is none."""
+    names = dict.fromkeys([*desk.shelf.names, *([chosen] if chosen else [])])
     return [{"value": "", "label": "none"}, *({"value": name, "label": name} for name in names)]
 
 
