@@ -166,7 +166,7 @@ class Turn(Metric):
         def read(rows: Tensor, plain: Tensor) -> Tensor:
             return (1 - cosine(rows, plain)).mean(-1)
 
-        return Readout(f"turn of the last state{where}", "1 - cosine", False, positions, read)
+        return Readout(f"turn (1 - cosine) of the last state{where}", "", False, positions, read)
 
 
 def read_position(lens: Lens, batch: Batch, position: int | None) -> tuple[tuple[int, ...], str]:

@@ -54,7 +54,7 @@ def change_bars(view: ChangeView, *, theme: str = "light") -> go.Figure:
     colours = theme_of(theme)
     figure = go.Figure(layout=base_layout(colours))
     sides = [("before", view.before, colours.faint)]
-    if view.changed:
+    if view.done:
         sides.append(("after", view.after, speaking(colours, 1.0)))
     for name, values, colour in sides:
         figure.add_bar(
@@ -74,14 +74,14 @@ def change_bars(view: ChangeView, *, theme: str = "light") -> go.Figure:
             hovertemplate="%{customdata}<extra></extra>",
         )
     largest = max((*view.before, *view.after), default=1.0)
-    row = 36 if view.changed else 24
+    row = 36 if view.done else 24
     figure.update_layout(
         barmode="group",
         bargap=0.22,
         bargroupgap=0,
         height=row * max(len(view.tokens), 2) + 70,
         margin={"l": 110, "r": 16, "t": 34, "b": 30},
-        showlegend=view.changed,
+        showlegend=bool(view.done),
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "itemclick": False, "traceorder": "normal"},
     )
     figure.update_xaxes(range=[0, 1.18 * largest], showgrid=True, fixedrange=True, nticks=6)
@@ -144,7 +144,7 @@ def _cells(view: AblationView, colours: Theme) -> go.Heatmap:
 def _hover(view: AblationView, head: Head) -> str:
     value = float(view.values[head.layer, head.head])
     state = "switched off" if head in view.off else "on"
-    effect = "" if np.isnan(value) else f"<br>{view.name}: {number(value, 4)} {view.unit}"
+    effect = "" if np.isnan(value) else f"<br>{view.name}: {number(value, 4)} {view.unit}".rstrip()
     return f"<br>{state}{effect}"
 
 

@@ -57,7 +57,9 @@ class AblationView:
         rows = tuple(
             (str(h), None if np.isnan(value[h]) else value[h], "off" if h in self.off else "on") for h in heads
         )
-        return Table(f"{self.title}.", ("head", f"{self.name} ({self.unit})", "switched"), rows)
+        return Table(
+            f"{self.title}.", ("head", f"{self.name} ({self.unit})" if self.unit else self.name, "switched"), rows
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class ChangeView:
         tokens: printable spellings, the likeliest before first.
         before, after: probabilities, 0 to 1.
         divergence: of the whole prediction, in nats.
-        changed: whether anything was done.
+        done: what was done; empty for nothing.
         title, caption: plain text.
     """
 
@@ -76,7 +78,7 @@ class ChangeView:
     before: tuple[float, ...]
     after: tuple[float, ...]
     divergence: float
-    changed: bool
+    done: str
     title: str
     caption: str
 
@@ -97,12 +99,14 @@ class StatesView:
         labels: printable text of the tokens.
         turn: 1 - cosine, 0 to 2.
         length: after, as a share of before.
+        done: what was done; empty for nothing.
         title, caption: plain text.
     """
 
     labels: tuple[str, ...]
     turn: tuple[float, ...]
     length: tuple[float, ...]
+    done: str
     title: str
     caption: str
 
@@ -136,7 +140,8 @@ def ablation_view(
     told = ""
     if effects:
         most = max(effects, key=lambda head: effects[head])
-        told = f" Colour is the {name} when a head alone is off: most for {most}, {number(effects[most], 3)} {unit}."
+        blank = f" {unit}" if unit else ""
+        told = f" Colour is the {name} when a head alone is off: most for {most}, {number(effects[most], 3)}{blank}."
     return AblationView(n_layers, n_heads, known, values, name, unit, "Heads switched off", f"{state} {_CLICK}{told}")
 
 
@@ -161,7 +166,7 @@ def change_view(found: PredictionChange, *, masked: bool, causal: bool) -> Chang
         before=tuple(found.before.tolist()),
         after=tuple(found.after.tolist()),
         divergence=found.divergence,
-        changed=bool(found.intervention),
+        done=found.intervention,
         title=f"Prediction of {what}",
         caption=f"Probabilities of {what}. {said}",
     )
@@ -175,6 +180,7 @@ def states_view(found: StateChange) -> StatesView:
         labels=found.labels,
         turn=tuple(turns),
         length=tuple(found.length.tolist()),
+        done=found.intervention,
         title="Change of the last state",
         caption=(
             "This model predicts no tokens, so this is how far its last state at each token turns: 1 - cosine, 0 is "

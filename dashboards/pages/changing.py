@@ -10,7 +10,15 @@ from dash.exceptions import PreventUpdate
 from attnlens.errors import AttnlensError, UsageError
 from attnlens.heads import Head
 from attnlens.report import figures
-from attnlens.report.outcome_view import MAIN, AblationView, ablation_view, change_view, states_view
+from attnlens.report.outcome_view import (
+    MAIN,
+    AblationView,
+    ChangeView,
+    StatesView,
+    ablation_view,
+    change_view,
+    states_view,
+)
 from dashboards import ids
 from dashboards.changes import OTHER, Changes, corpus_of, given_text, heads_in, read_cuts
 from dashboards.desk import Desk
@@ -216,20 +224,19 @@ def _outcome(desk: Desk, run: Run, position: str | None, changes: Changes, theme
     if not has_head(lens.model):
         text = given_text(lens, run, capture)
         states = states_view(desk.memo.get(key, lambda: compare_states(lens, text, changes.edit(desk, run, lens))))
-        figure = figures.state_bars(states, theme=theme)
-        drawn = picture(figure, f"{states.title}: one bar per token", kind="scrolling")
-        return [note(states.caption), drawn, folded("The numbers as a table", data_table(states.table()))]
+        drawn = picture(figures.state_bars(states, theme=theme), f"{states.title}: one bar per token", kind="scrolling")
+        return _told(states, drawn)
     asked, masked = _question(desk, run, place)
     found = desk.memo.get(key, lambda: compare_predictions(lens, asked, changes.edit(desk, run, lens), place))
     view = change_view(found, masked=masked, causal=lens.anatomy.causal)
     label = f"{view.title}: probabilities before and after"
-    done = [html.P(found.intervention, className="note done")] if found.intervention else []
-    return [
-        note(view.caption),
-        *done,
-        picture(figures.change_bars(view, theme=theme), label),
-        folded("The numbers as a table", data_table(view.table())),
-    ]
+    return _told(view, picture(figures.change_bars(view, theme=theme), label))
+
+
+def _told(view: ChangeView | StatesView, drawn: html.Div) -> list[Any]:
+    """A picture under what it shows and what was done, above its numbers."""
+    done = [html.P(view.done, className="note done")] if view.done else []
+    return [note(view.caption), *done, drawn, folded("The numbers as a table", data_table(view.table()))]
 
 
 def _question(desk: Desk, run: Run, place: int) -> tuple[Any, bool]:

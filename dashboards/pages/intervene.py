@@ -94,7 +94,7 @@ def _cut_card() -> html.Section:
         dmc.Select(
             id=ids.CUT_HEADS,
             label="In",
-            data=[{"value": "one", "label": "the selected head"}, {"value": "all", "label": "every head"}],
+            data=[{"value": "one", "label": "selected head"}, {"value": "all", "label": "every head"}],
             value="one",
             allowDeselect=False,
             size="xs",

@@ -14,6 +14,7 @@ PAGES = {
     f"compare?against_text={quote('the dogs bark')}": "#pair .heatmaplayer image",
     "heads": "#page .card",
     "stream": "#page .figure .main-svg",
+    "intervene?off=L0H1&cut=3-1": "#outcome .figure .main-svg",
 }
 
 
