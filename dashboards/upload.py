@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from attnlens.capture.tokens import printable
 from attnlens.errors import AttnlensError, BundleError, ResultsError
@@ -13,7 +13,6 @@ from attnlens.models.memory import shown_bytes
 from dashboards.desk import Desk
 
 if TYPE_CHECKING:
-    from flask import Response
     from flask.sansio.scaffold import Scaffold
 
 __all__ = ["register", "take"]
@@ -21,11 +20,19 @@ __all__ = ["register", "take"]
 _BLOCK = 1 << 20
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """A file, or what a web server has of one."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
 def register(server: Scaffold, desk: Desk) -> None:
     """Take a file at `/upload?name=...`, the body being the file; answer with what to show, or why it is nothing."""
 
     @server.post("/upload")
-    def upload() -> Response | dict[str, Any]:
+    def upload() -> dict[str, Any]:
         from flask import request
 
         limit = desk.config.max_upload_bytes
@@ -39,7 +46,7 @@ def register(server: Scaffold, desk: Desk) -> None:
             return {"error": printable(str(error))}
 
 
-def take(desk: Desk, stream: IO[bytes], name: str) -> dict[str, Any]:
+def take(desk: Desk, stream: Readable, name: str) -> dict[str, Any]:
     """Keep an uploaded file for every process of the server.
 
     Args:
@@ -67,7 +74,7 @@ def take(desk: Desk, stream: IO[bytes], name: str) -> dict[str, Any]:
             raise type(error)(f"{name}: {said.removeprefix(name).strip()}") from error
 
 
-def _received(stream: IO[bytes], path: Path, name: str, limit: int) -> tuple[str, bytes]:
+def _received(stream: Readable, path: Path, name: str, limit: int) -> tuple[str, bytes]:
     """Write the stream to a file; its SHA-256 and its first bytes.
 
     Raises:
