@@ -44,7 +44,8 @@ def classic_view_of(desk: Desk, given: dict[str, str]) -> str:
     from attnlens.report.classic import classic_page
 
     run = run_of(desk, given)
-    return classic_page(run, "head", head=given.get("head") or None, theme=given.get("theme", "light"))
+    view, head = given.get("view", "head"), given.get("head") or None
+    return classic_page(run, view, head=None if view == "model" else head, theme=given.get("theme", "light"))
 
 
 def inline_scripts(page: str) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from attnlens.capture.run import Capture
     from attnlens.heads import Head
-    from attnlens.report.maps import Choice, Window
+    from attnlens.report.maps import Choice, Maps, Window
 
 __all__ = ["BUNDLE", "SCRIPTS", "maps_for", "overview_for", "register", "run_of", "script_addresses", "thumbnails_for"]
 
@@ -115,8 +115,9 @@ def run_of(desk: Desk, given: Given) -> Capture:
 def maps_for(desk: Desk, given: Given) -> bytes:
     """The map of `head`; with it those of all heads of its stack where they are small.
 
-    With `combine`, the one map that it makes of `head` and the heads in `also`. Of a long text only a window is sent,
-    with the heads of the same layer.
+    With `measure`, the map that this measure of mixing gives for the head or its layer. With `combine`, the one map
+    that it makes of `head` and the heads in `also`. Of a long text only a window is sent, with the heads of the same
+    layer.
 
     Raises:
         AttnlensError: what is asked for does not exist.
@@ -127,6 +128,8 @@ def maps_for(desk: Desk, given: Given) -> bytes:
 
     run = run_of(desk, given)
     head = head_of(run, given.get("head", ""))
+    if measure := given.get("measure"):
+        return pack_maps(_mixing(desk, given, measure, run, head))
     choice, window = _choice(given), _window(run, head, given.get("window", ""))
     if how := given.get("combine"):
         others = [head_of(run, name) for name in given.get("also", "").split(",") if name]
@@ -148,6 +151,16 @@ def thumbnails_for(desk: Desk, given: Given) -> bytes:
         raise UsageError(f"from={first[:20]!r} is no layer.")
     found, following = thumbnails(run_of(desk, given), given.get("stack", ""), _choice(given), int(first))
     return pack_thumbnails(found, next=following)
+
+
+def _mixing(desk: Desk, given: Given, measure: str, run: Capture, head: Head) -> Maps:
+    """A measure of mixing; what it needs beside attention is captured now."""
+    from attnlens.report.mixing_maps import MIXINGS, mixing_map, needs_points
+
+    if measure in MIXINGS and needs_points(measure):
+        run = desk.run(given, points=True)
+    lens = None if given.get("run") else desk.runs.lens(given["model"])
+    return mixing_map(measure, run, head, _choice(given), lens=lens)
 
 
 def overview_for(desk: Desk, given: Given) -> bytes:

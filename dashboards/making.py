@@ -42,7 +42,8 @@ def make_run(lens: Lens, request: RunRequest, *, max_tokens: int, points: bool =
     """
     from attnlens.report.stream_view import points_given
 
-    kept: dict[str, Any] = {"points": points_given(lens.anatomy) if points else (), "logits": points}
+    values = () if "v" in lens.anatomy.stack(lens.anatomy.main_stack).absent else ("v",)  # measures of mixing need them
+    kept: dict[str, Any] = {"points": (*points_given(lens.anatomy), *values) if points else (), "logits": points}
     text = chat_prompt(lens, request.text) if request.kind == CHAT else request.text
     if request.new_tokens:
         _check_length(lens, text, max_tokens, request.new_tokens)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from dashboards.request import KINDS, TEXT, RunRequest, count_of
 
-__all__ = ["BETWEEN", "COMBINE", "HOW", "METHODS", "SHOWN", "TABS", "ViewState"]
+__all__ = ["BERTVIZ", "BETWEEN", "COMBINE", "HOW", "METHODS", "SHOWN", "TABS", "ViewState"]
 
 TABS = ("links", "matrix", "classic")
 SHOWN = ("all", "labelled", "nearly", "unclassified")
@@ -17,6 +17,7 @@ METHODS = ("gradients", "ablation", "shapley")
 RUN_FIELDS = ("model", "text", "kind", "second", "new_tokens", "run")
 BETWEEN = ("", "AA", "AB", "BA", "BB")
 COMBINE = ("overlay", "mean", "max")
+BERTVIZ = ("head", "model", "neuron")
 _FLAGS = {"words", "hide_special", "hide_sinks", "whole_rows"}
 _MOST_TOP = 99
 
@@ -44,6 +45,8 @@ class ViewState:
         window: the part of a long text that is shown: queries and keys, `0-64,0-64`; empty for the beginning.
         also: heads drawn with the selected one, `L0H1,L2H3`.
         combine: how several heads are shown, one of `COMBINE`.
+        measure: measure of mixing that is drawn instead of attention weights; empty for weights.
+        bertviz: which of BertViz' views, one of `BERTVIZ`.
         query: the token (or word) whose links alone are drawn, by position; None draws all.
         tab: the way the head is shown, one of `TABS`.
         results: name of the probe result in use; empty for none.
@@ -81,6 +84,8 @@ class ViewState:
     window: str = ""
     also: str = ""
     combine: str = "overlay"
+    measure: str = ""
+    bertviz: str = "head"
     query: int | None = None
     tab: str = "links"
     results: str = ""
@@ -136,6 +141,7 @@ class ViewState:
             hide_sinks=given.get("hide_sinks") == "1",
             whole_rows=given.get("whole_rows") == "1",
             also=given.get("also", ""),
+            measure=given.get("measure", ""),
             window=given.get("window", ""),
             results=given.get("results", ""),
             against_model=given.get("against_model", ""),
@@ -155,6 +161,7 @@ class ViewState:
             query=_position(given.get("query", "")),
             between=_one_of(BETWEEN, given.get("between"), cls.between),
             combine=_one_of(COMBINE, given.get("combine"), cls.combine),
+            bertviz=_one_of(BERTVIZ, given.get("bertviz"), cls.bertviz),
             tab=_one_of(TABS, given.get("tab"), cls.tab),
             show=_one_of(SHOWN, given.get("show"), cls.show),
             at=_position(given.get("at", "")),

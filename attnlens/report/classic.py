@@ -1,4 +1,4 @@
-"""BertViz' own head view and model view: its scripts, run offline, with the data escaped and embedded once.
+"""BertViz' own head, model and neuron view: its scripts, run offline, with the data escaped and embedded once.
 
 BertViz (Vig 2019, arXiv:1906.05714; Apache-2.0) loads require.js, d3 and jQuery from a CDN and writes tokens into a
 script element as they are. Here its two scripts are read from the installed `bertviz` package and run unchanged on
@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attnlens.capture.incoming import incoming
+from attnlens.capture.patterns import LazyPattern
 from attnlens.capture.run import Capture
 from attnlens.capture.sites import DECODER, ONLY
 from attnlens.capture.tokens import printable
@@ -29,13 +30,15 @@ from attnlens.report.embed import json_for_script
 from attnlens.report.page import content_security_policy
 from attnlens.report.palette import FONT_SANS, theme_of
 
-__all__ = ["HtmlView", "classic_page", "head_view", "model_view"]
+__all__ = ["HtmlView", "classic_page", "head_view", "model_view", "neuron_view"]
 
 # One SVG line per weight: the head view draws one layer at a time, the model view all. Both hold all as numbers.
 MAX_LINES = 1_000_000
 MAX_WEIGHTS = 5_000_000
 # Weights are written with this many decimals: both scripts use them for opacity only.
 DECIMALS = 4
+
+_NEURON_MARKER = "const params = window.bertviz_params"
 
 # BertViz' scripts ask require.js for jQuery and d3; they get the two that the page holds.
 _SHIM = (
@@ -127,6 +130,64 @@ def model_view(
     return _deliver(_fragment("model_view", params), html_action)
 
 
+def neuron_view(
+    run: Capture,
+    *,
+    layer: int = 0,
+    head: int = 0,
+    display_mode: str = "light",
+    html_action: str = "view",
+) -> HtmlView | None:
+    """BertViz' neuron view: how the query and the key of a head make its weights, from the run's own queries and keys.
+
+    BertViz divides products by the square root of a head's size; queries are scaled so that its scores are the model's.
+    A bias of positions, or a softcap, comes on top of them: the weights shown are the model's in any case.
+
+    Args:
+        run: a run with queries and keys, as capturing keeps them unless it is asked for weights.
+        layer: shown first.
+        head: likewise.
+        display_mode: "light" or "dark".
+        html_action: as in `head_view`.
+
+    Raises:
+        UsageError: another mode.
+        HeadAddressError: no such head.
+        CaptureError: a layer without queries and keys, or so many numbers that a browser could not hold them.
+    """
+    if display_mode not in ("light", "dark"):
+        raise UsageError(f"display_mode={display_mode!r}: expected 'light' or 'dark'.")
+    source = _source(run, None)
+    Head(layer, head).within(source.n_layers, source.n_heads)
+    _check_size(source, 1, source.n_layers, source.n_heads)
+    vectors = [_queries_and_keys(run, at) for at in range(source.n_layers)]
+    attention = _params(source, range(source.n_layers), range(source.n_heads))["attention"][0]
+    shown = attention | {"queries": [one[0] for one in vectors], "keys": [one[1] for one in vectors]}
+    params = {
+        "attention": {"all": shown},
+        "default_filter": "all",
+        "bidirectional": not run.anatomy.causal,
+        "display_mode": display_mode,
+        "layer": layer,
+        "head": head,
+    }
+    return _deliver(_fragment("neuron_view", params), html_action)
+
+
+def _queries_and_keys(run: Capture, layer: int) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
+    """`[head position d_head]` of both, keys repeated for each head that shares them."""
+    pattern = run.patterns_of()[layer]
+    if not isinstance(pattern, LazyPattern):
+        raise CaptureError(
+            f"layer {layer} of this run holds no queries and keys; the neuron view shows how weights come from them. "
+            "Capture without weights, or take the head view."
+        )
+    scores = pattern.scores
+    query, key = scores.query[0].float(), scores.key[0].float()
+    key = key.repeat_interleave(len(query) // len(key), dim=0)
+    return _rounded(query * (scores.scaling * query.shape[-1] ** 0.5)), _rounded(key)
+
+
 def classic_page(
     run: Capture,
     view: str = "head",
@@ -139,8 +200,8 @@ def classic_page(
 
     Args:
         run: the run.
-        view: "head" or "model".
-        layer: shown first (head view), or the only one (model view).
+        view: "head", "model" or "neuron".
+        layer: shown first (head and neuron view), or the only one (model view).
         head: selected first (head view), or the only one (model view): an address, or an index.
         theme: "light" or "dark".
 
@@ -149,16 +210,20 @@ def classic_page(
         HeadAddressError: no such head.
         CaptureError: so many weights that a browser could not draw them.
     """
-    if view not in ("head", "model"):
-        raise UsageError(f"{view!r} is no classic view; choose head or model.")
+    if view not in _HINTS:
+        raise UsageError(f"{view!r} is no classic view; choose one of {', '.join(_HINTS)}.")
     if isinstance(head, int):
         head = Head(layer or 0, head)
     address = None if head is None else Head.parse(head).within(run.n_layers, run.n_heads)
     layer = address.layer if address is not None else layer
     heads = None if address is None else [address.head]
     only = None if layer is None else [layer]
-    if view == "model":
-        mode = "dark" if theme == "dark" else "light"
+    mode = "dark" if theme == "dark" else "light"
+    if view == "neuron":
+        fragment = neuron_view(
+            run, layer=layer or 0, head=heads[0] if heads else 0, display_mode=mode, html_action="return"
+        )
+    elif view == "model":
         fragment = model_view(run, include_layers=only, include_heads=heads, display_mode=mode, html_action="return")
     else:
         too_many = run.n_layers * run.n_heads * len(run.tokens) ** 2 > MAX_WEIGHTS
@@ -170,6 +235,7 @@ def classic_page(
 
 _HINTS = {
     "head": "Point at a token to see its lines. Click a coloured square to switch a head, double-click for it alone.",
+    "neuron": "Point at a token and press the plus sign: query, key, their product and what softmax makes of it.",
     "model": "One small picture per head. Click one to enlarge it, then point at its tokens.",
 }
 
@@ -196,15 +262,17 @@ def _fragment(name: str, params: dict[str, Any]) -> HtmlView:
     The id is made from the content, so that the same view gives the same bytes; the script then numbers it, so that
     the same view can be shown twice.
     """
-    head, _, tail = _package_file("bertviz", f"{name}.js").partition(_MARKER)
+    marker = _NEURON_MARKER if name == "neuron_view" else _MARKER
+    head, _, tail = _package_file("bertviz", f"{name}.js").partition(marker)
     if not tail:
-        raise CaptureError(f"this version of bertviz has no {_MARKER!r} in {name}.js; install bertviz 1.4.1.")
+        raise CaptureError(f"this version of bertviz has no {marker!r} in {name}.js; install bertviz 1.4.1.")
     text = json_for_script(params)
     root = "bertviz-" + hashlib.sha256((name + text).encode()).hexdigest()[:16]
     code = f"{head}const params = Object.assign({text},{{root_div_id:ATTN.root}});{tail}"
     script = f"(function(){{{_libraries()}{_SHIM}{_OWN_ROOT.replace('ROOT', root)}{code}\n}})();"
     font = "font-family:'Helvetica Neue',Helvetica,Arial,sans-serif"
-    layers = '<label>Layer: <select id="layer"></select></label>' if name == "head_view" else ""
+    layers = '<label>Layer: <select id="layer"></select></label>' if name != "model_view" else ""
+    layers += ' <label>Head: <select id="att_head"></select></label>' if name == "neuron_view" else ""
     return HtmlView(
         f'<div id="{root}" style="{font}"><span style="user-select:none">{layers}</span>'
         f'<div id="vis"></div></div>\n<script>{script}</script>'

@@ -31,6 +31,7 @@ __all__ = [
     "Lines",
     "Maps",
     "Window",
+    "arranged",
     "combined",
     "held_heads",
     "map_caption",
@@ -173,6 +174,45 @@ def maps_of(run: Capture, heads: Sequence[Head], choice: Choice | None = None, w
         level="words" if choice.words else "tokens",
         size=(size[0], size[1]),
         window=window,
+    )
+
+
+def arranged(
+    run: Capture,
+    head: Head,
+    values: Float[Tensor, "query key"],
+    choice: Choice,
+    *,
+    name: str,
+    caption: str,
+    unit: str = "",
+) -> Maps:
+    """Any numbers between the tokens of a stack, shown as a map of its heads is.
+
+    Args:
+        run: the run.
+        head: whose layer's mask says what is visible; a number above 0 is visible in any case.
+        values: from every key to every query.
+        choice: which rows and columns, and how.
+        name: of the map.
+        caption: what the numbers are.
+        unit: of them; empty for a share from 0 to 1.
+    """
+    rows, columns, hidden = _lines(run, head.stack, choice, None)
+    part = rows.span(), columns.span()
+    visible = run.visible(head.layer, stack=head.stack or None) | (values > 0).cpu()
+    shown = _shown(values.float().cpu()[part], visible[part], rows, columns, choice)
+    left_out = f" {count(hidden, 'column')} left out." if hidden else ""
+    size = tuple(len(tokens) for tokens in tokens_of(run, head.stack))
+    return Maps(
+        names=(name,),
+        weights=shown[None],
+        rows=rows,
+        columns=columns,
+        captions=(f"{caption}{left_out}",),
+        level="words" if choice.words else "tokens",
+        size=(size[0], size[1]),
+        unit="" if choice.whole_rows else unit,
     )
 
 

@@ -105,6 +105,11 @@
   }
 
   async function mapsToDraw() {
+    if (state.measure) {
+      const query = `${settings()}&head=${state.head}&measure=${encodeURIComponent(state.measure)}`;
+      const answer = await numbers("maps", query, window.AttnLens.unpackMaps);
+      return [answer.find(answer.header.names[0])];
+    }
     if (isCombined()) {
       const query = `${settings()}&head=${state.head}&also=${others().join(",")}&combine=${state.combine}&window=${state.window || ""}`;
       const answer = await numbers("maps", query, window.AttnLens.unpackMaps);

@@ -8,12 +8,13 @@ from urllib.parse import urlencode
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, State, html
 
+from attnlens.report.mixing_maps import MIXINGS
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.page import Control
 from dashboards.pages.parts import aria, folded, note
-from dashboards.state import ViewState
+from dashboards.state import BERTVIZ, ViewState
 
 __all__ = ["CONTROLS", "MOST_ALSO", "classic_frame", "followed", "head_card", "register"]
 
@@ -45,7 +46,9 @@ CONTROLS = (
     Control("window", ids.WINDOW, "data"),
     Control("also", ids.ALSO, shown=_listed),
     Control("combine", ids.COMBINE),
+    Control("measure", ids.MEASURE),
     Control("query", ids.QUERY, "data", shown=followed),
+    Control("bertviz", ids.BERTVIZ),
     Control("tab", ids.TAB),
 )
 
@@ -78,10 +81,11 @@ def register(app: Dash, desk: Desk) -> None:
         Input(ids.HEAD, "value"),
         Input(ids.THEME, "data"),
         Input(ids.TAB, "value"),
+        Input(ids.BERTVIZ, "value"),
     )
-    def on_classic(run: Run, head: str, theme: str, tab: str) -> Any:
+    def on_classic(run: Run, head: str, theme: str, tab: str, shown: str) -> Any:
         need(run, head, theme, tab == "classic")
-        return classic_frame(run, head, theme)
+        return classic_frame(run, head, theme, shown)
 
 
 def head_card(view: ViewState) -> html.Section:
@@ -101,7 +105,7 @@ def head_card(view: ViewState) -> html.Section:
             _overview(),
             dmc.TabsPanel(_links(), value="links"),
             dmc.TabsPanel(_matrix(), value="matrix"),
-            dmc.TabsPanel(html.Div(id=ids.CLASSIC, className="classic-frame"), value="classic"),
+            dmc.TabsPanel(_classic(view), value="classic"),
         ],
         id=ids.TAB,
         value=view.tab,
@@ -109,13 +113,13 @@ def head_card(view: ViewState) -> html.Section:
     return html.Section([head, labels, tabs], className="card head-card", **aria(label="The selected head"))
 
 
-def classic_frame(run: Run, head: str, theme: str) -> html.Iframe:
+def classic_frame(run: Run, head: str, theme: str, view: str = "head") -> html.Iframe:
     """BertViz' own view, in a frame that can reach neither this page nor the network."""
-    query = urlencode(run["request"] | {"head": head, "theme": theme})
+    query = urlencode(run["request"] | {"view": view, "head": head, "theme": theme})
     return html.Iframe(
         src=f"classic?{query}",
         sandbox="allow-scripts",
-        title=f"BertViz head view of {head}",
+        title=f"BertViz {view} view of {head}",
         className="classic",
         style={"--rows": run["n_tokens"]},
     )
@@ -196,8 +200,17 @@ def _more(view: ViewState) -> html.Div:
         size="xs",
         comboboxProps={"shadow": "md"},
     )
+    measure = dmc.Select(
+        id=ids.MEASURE,
+        label="What is drawn",
+        data=[{"value": "", "label": "attention weights"}, *({"value": name, "label": name} for name in MIXINGS)],
+        value=view.measure,
+        allowDeselect=False,
+        size="xs",
+        comboboxProps={"shadow": "md"},
+    )
     return html.Div(
-        [html.Div([sinks, whole], className="switches"), also, combine, top, between],
+        [measure, html.Div([sinks, whole], className="switches"), also, combine, top, between],
         className="more-controls",
         role="group",
         **aria(label="More ways to look"),
@@ -214,6 +227,17 @@ def _overview() -> html.Div:
     )
     hint = note("The whole map, each cell its largest weight. Drag or click to choose the part that is shown below.")
     return html.Div([picture, hint], className="overview")
+
+
+def _classic(view: ViewState) -> html.Div:
+    which = dmc.SegmentedControl(
+        id=ids.BERTVIZ,
+        data=[{"value": name, "label": f"{name.capitalize()} view"} for name in BERTVIZ],
+        value=view.bertviz,
+        size="xs",
+        **aria(label="Which of BertViz' views"),
+    )
+    return html.Div([html.Div(which, className="bertviz"), html.Div(id=ids.CLASSIC, className="classic-frame")])
 
 
 def _links() -> html.Div:

@@ -230,6 +230,11 @@ def test_bertviz_runs_in_its_frame_and_cannot_leave_it(visit):
 
     frame.locator("svg").first.wait_for(state="attached")
     assert page.locator("#classic iframe").get_attribute("sandbox") == "allow-scripts"
+    for view in ("Model", "Neuron"):
+        page.get_by_text(f"{view} view").click()
+        waits_for_address(page, bertviz=view.lower())
+        expect(page.locator("#classic iframe")).to_have_attribute("title", f"BertViz {view.lower()} view of L1H2")
+        frame.locator("svg rect").first.wait_for(state="attached")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -57,6 +57,19 @@ def test_several_heads_are_combined_exactly(desk, asked, random_lens, shown):
     assert np.abs(weights[0] - np.maximum(attention[1, 2], attention[0, 1])).max() < 1 / STEPS
 
 
+def test_a_measure_of_mixing_is_sent_in_its_own_unit(desk, asked, random_lens, shown):
+    rollout = random_lens.measure("rollout", shown["text"]).values[1].numpy()
+    moved = random_lens.measure("norm-attention", shown["text"], "L1H2").values.numpy()
+
+    header, weights = weights_of(data.maps_for(desk, asked | {"measure": "rollout"}))
+    norms, raw = unpacked(data.maps_for(desk, asked | {"measure": "norm-attention"}))
+
+    assert header["names"] == ["rollout, layer 1"]
+    assert np.abs(weights[0] - rollout).max() <= 0.5 / STEPS + 1e-6
+    assert (norms["kind"], norms["unit"]) == ("f4", "stream")
+    assert np.allclose(raw.view("<f4").reshape(moved.shape), moved, atol=1e-5)
+
+
 def test_a_picture_of_every_head_is_sent(desk, asked, random_lens, shown):
     expected = random_lens.capture(shown["text"]).attention().numpy()
 

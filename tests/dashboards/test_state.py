@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.request import KINDS, MAX_NEW_TOKENS
-from dashboards.state import BETWEEN, COMBINE, HOW, METHODS, SHOWN, TABS, ViewState
+from dashboards.state import BERTVIZ, BETWEEN, COMBINE, HOW, METHODS, SHOWN, TABS, ViewState
 
 STATES = st.builds(
     ViewState,
@@ -31,6 +31,8 @@ STATES = st.builds(
     window=st.text(max_size=20),
     also=st.text(max_size=20),
     combine=st.sampled_from(COMBINE),
+    measure=st.text(max_size=20),
+    bertviz=st.sampled_from(BERTVIZ),
     query=st.none() | st.integers(0, 999_999),
     tab=st.sampled_from(TABS),
     results=st.text(max_size=20),

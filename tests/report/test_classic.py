@@ -43,6 +43,36 @@ def test_bertvizs_script_is_run_as_it_is_installed(bert_run, view):
         assert part in html
 
 
+def test_the_neuron_view_scores_queries_and_keys_as_the_model_does(bert_run):
+    html = classic.classic_page(bert_run, "neuron", head="L1H2")
+
+    given = params(html)
+    assert (given["layer"], given["head"], given["bidirectional"]) == (1, 2, True)
+    shown = given["attention"]["all"]
+    query, key = (np.array(shown[name][1][2]) for name in ("queries", "keys"))
+    scores = query @ key.T / np.sqrt(query.shape[1])  # as the script says beside each product
+    weights = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(weights, bert_run.attention(head="L1H2").numpy(), atol=2e-3)
+    np.testing.assert_allclose(shown["attn"][1][2], bert_run.attention(head="L1H2").numpy(), atol=1e-4)
+    script = files("bertviz").joinpath("neuron_view.js").read_text(encoding="utf-8")
+    for part in script.split("const params = window.bertviz_params"):
+        assert part in html
+
+
+def test_heads_that_share_keys_show_their_own_and_a_run_of_weights_is_refused():
+    lens = attnlens.load("attnlens/tiny-llama")
+    run = lens.capture("the keys", points=())
+    shared = run.patterns[0].scores.key[0]
+
+    shown = params(classic.neuron_view(run, html_action="return"))["attention"]["all"]["keys"][0]
+
+    assert len(shared) < len(shown) == run.n_heads
+    group = len(shown) // len(shared)
+    np.testing.assert_allclose(shown, np.repeat(shared.numpy(), group, axis=0), atol=1e-4)
+    with pytest.raises(CaptureError, match="queries and keys"):
+        classic.neuron_view(lens.capture("the keys", points=(), weights=True))
+
+
 def test_the_page_may_run_its_script_and_load_nothing(bert_run):
     html = classic.classic_page(bert_run)
 
@@ -143,7 +173,7 @@ def test_what_a_browser_cannot_draw_is_refused(bert_run, monkeypatch):
 
 
 def test_a_page_of_a_view_or_head_that_does_not_exist(bert_run):
-    with pytest.raises(UsageError, match="choose head or model"):
-        classic.classic_page(bert_run, "neuron")
+    with pytest.raises(UsageError, match="head, neuron, model"):
+        classic.classic_page(bert_run, "neurons")
     with pytest.raises(HeadAddressError):
         classic.classic_page(bert_run, "head", head="L0H4")
