@@ -140,6 +140,6 @@ def test_the_stamp_of_a_folder_changes_with_its_files_and_with_the_libraries(fol
     assert len({first, second, stamp_of(str(folder)), stamp_of("org/unknown"), stamp_of("\0")}) == 4
 
 
-def test_too_long_a_text_says_how_long_it_may_be(desk):
+def test_too_long_a_text_says_how_long_it_may_be(make_desk):
     with pytest.raises(TextError, match=r"602 tokens, this page takes 512"):
-        desk.run({"model": "attnlens/random", "text": "a " * 600})
+        make_desk(max_tokens=512).run({"model": "attnlens/random", "text": "a " * 600})
