@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -98,7 +99,7 @@ def test_a_token_is_followed_both_ways_and_by_keyboard(visit, eager):
     waits_for_address(page, query="7")
     expect(page.locator("#links [role=status]")).to_contain_text("(7) attends to")
     page.keyboard.press("Escape")
-    page.wait_for_function("!location.search.includes('query')")
+    expect(page).not_to_have_url(re.compile("query="))
 
 
 def test_several_heads_are_drawn_over_each_other_or_as_one(visit, eager):
@@ -127,7 +128,7 @@ def test_a_long_text_is_seen_whole_and_its_parts_exactly(visit, eager):
     page = visit(f"?text={quote(LONG)}&head=L2H1&tab=matrix")
     page.locator("#overview canvas[data-keys]").wait_for(state="visible")
     sent: list[int] = []
-    page.on("response", lambda answer: "/data/" in answer.url and sent.append(int(answer.headers["content-length"])))
+    page.on("response", lambda answer: "/data/maps" in answer.url and sent.append(int(answer.headers["content-length"])))
 
     canvas = page.locator("#overview canvas")
     canvas.scroll_into_view_if_needed()
@@ -137,7 +138,7 @@ def test_a_long_text_is_seen_whole_and_its_parts_exactly(visit, eager):
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 79.5 / n, box["y"] + box["height"] * 169.5 / n)
     page.mouse.up()
-    page.wait_for_function("location.search.includes('window')")
+    expect(page).to_have_url(re.compile("window="))
 
     first, stop, left, right = (int(edge) for part in given_in(page)["window"].split(",") for edge in part.split("-"))
     assert (abs(first - 150), abs(stop - 170), abs(left - 60), abs(right - 80)) <= (1, 1, 1, 1)
@@ -146,7 +147,7 @@ def test_a_long_text_is_seen_whole_and_its_parts_exactly(visit, eager):
     shown = hover(page, "#matrix", 7, 5)
     assert f"weight {weights[first + 7, left + 5]:.4f}" in shown
     assert f"({first + 7})" in shown
-    assert sum(sent) < 40_000
+    assert 0 < sum(sent) < 40_000
     assert page.evaluate("document.querySelectorAll('*').length") < 5000
 
 
