@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from attnlens.heads import Head
+from attnlens.report.palette import category_of
 from probes.baselines import KINDS
 from probes.confidence import grade
 from probes.corpora.data import Corpus
@@ -211,6 +212,7 @@ def scope_line(document: Mapping[str, Any]) -> str:
     model, corpus, scope = document["model"], document["corpus"], document["scope"]
     version_of = model.get("weights_sha256") or model.get("revision")
     split, tokenizer = scope["split"], scope["tokenizer"]
+    resting = sum(all(_rests(label) for label in head["labels"]) for head in document["heads"] if head["labels"])
     parts = [
         f"model {model['model']}" + (f" ({version_of[:12]})" if version_of else ""),
         f"tokenizer {tokenizer['class']} ({tokenizer['sha256'][:12]})" if tokenizer else "no tokenizer",
@@ -225,9 +227,19 @@ def scope_line(document: Mapping[str, Any]) -> str:
         *([f"of the relations only {', '.join(scope['relations'])}"] if "relations" in scope else []),
         *([f"of the layers only {', '.join(map(str, scope['layers']))}"] if "layers" in scope else []),
         f"{scope['n_heads'] - scope['n_labelled']} of {scope['n_heads']} heads unclassified",
+        *(
+            [f"{resting} of the {scope['n_labelled']} labelled only rest on a sink or a delimiter, or spread"]
+            if resting
+            else []
+        ),
         f"baselines {scope['baselines']}",
     ]
     return "; ".join(parts)
+
+
+def _rests(label: Mapping[str, Any]) -> bool:
+    """Whether a label says where attention goes when a head does nothing: to a sink, a delimiter, or everywhere."""
+    return category_of(label["label"], label["family"]) in ("sink", "broad")
 
 
 def tokenizer_part(tokenizer: Any) -> dict[str, Any] | None:

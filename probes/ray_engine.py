@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from attnlens.errors import EngineError, PluginError, UsageError
@@ -171,14 +171,15 @@ def _silent() -> Iterator[None]:
 def _join(address: str | None) -> None:
     import ray
 
+    near = address is not None and address.rpartition(":")[0] in (LOOPBACK, "localhost")
     try:
-        with _environment(RAY_USAGE_STATS_ENABLED="0"):
+        with _environment(RAY_USAGE_STATS_ENABLED="0"), _alone() if near else nullcontext():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EngineError(
-            f"no Ray cluster at {address} ({first}); give --address the address that `ray start --head` printed, or "
-            "leave it out."
+            f"no Ray cluster at {address} ({first}); give --address the address that `ray start --head` printed, with "
+            "RAY_AUTH_MODE=token in the environment where the cluster asks for its token, or leave it out."
         ) from error
 
 

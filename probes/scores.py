@@ -152,7 +152,8 @@ class Scores:
     def lift(self) -> Heads:
         """Attention on the target over that on control words, over trials that have any; NaN where there is none."""
         none = np.full(len(self.control_mass), np.nan)
-        return np.divide(self.paired_mass, self.control_mass, out=none, where=self.control_mass > 0)
+        lift: Heads = np.divide(self.paired_mass, self.control_mass, out=none, where=self.control_mass > 0)
+        return lift
 
     @property
     def margin(self) -> Heads:

@@ -113,7 +113,8 @@ def _alignment(scores: Scores) -> np.ndarray:
     none = np.full(len(scores.tested), np.nan)
     if scores.family != "syntax" or scores.key != ALIGNMENT:
         return none
-    return np.divide(scores.hits_confirm, scores.mass_confirm, out=none, where=scores.mass_confirm > 0)
+    share: np.ndarray = np.divide(scores.hits_confirm, scores.mass_confirm, out=none, where=scores.mass_confirm > 0)
+    return share
 
 
 def _of(scores: Scores, kinds: Sequence[str], *, select: bool = False) -> np.ndarray:

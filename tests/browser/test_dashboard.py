@@ -281,7 +281,8 @@ def test_every_control_and_picture_has_a_name(visit):
     is_drawn(page)
 
     unnamed = page.evaluate(
-        """() => [...document.querySelectorAll("input, select, textarea, button, a[href], summary, [role=img], [role=figure], img")]
+        """() => [...document.querySelectorAll(
+                "input, select, textarea, button, a[href], summary, [role=img], [role=figure], img")]
             .filter((part) => part.getClientRects().length && !part.closest("[aria-hidden=true]"))
             .filter((part) => ![part.ariaLabel, part.alt, part.title, part.textContent,
                 ...[...(part.labels || [])].map((label) => label.textContent),
