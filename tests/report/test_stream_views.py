@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -36,7 +37,8 @@ def run_of(name: str) -> Any:
 
 
 def drawn_text(figure: Any) -> str:
-    return figure.to_json()
+    """Everything that plotly gets; its JSON would spell `<` in a way of its own."""
+    return repr(figure.to_dict())
 
 
 def test_lengths_of_the_stream_are_those_of_its_vectors():
@@ -61,16 +63,15 @@ def test_every_measure_of_the_stream_is_drawn_in_both_themes(name):
         assert (frame.x0, frame.x1) == (2.5, 3.5)
 
 
-def test_one_huge_value_does_not_pale_the_others(monkeypatch):
+def test_one_huge_value_does_not_pale_the_others():
     run = run_of("gpt2")
     huge = {**run.stream, "resid_post": run.stream["resid_post"].clone()}
     huge["resid_post"][1, 0] *= 1000
-    from dataclasses import replace
 
     view = stream_view(replace(run, stream=huge), "stream-norm")
 
     assert view.high < view.values.max() / 100
-    assert "1 cell lie" in view.caption or "beyond" in view.caption
+    assert "lie beyond" in view.caption
 
 
 def test_an_unknown_measure_names_those_there_are():
@@ -158,6 +159,18 @@ def test_tokens_say_by_which_method_and_how_far_the_sum_is_off(method, said):
     assert said in view.caption
     assert f"{found.gap:.2g}" in view.caption
     assert list(figures.token_bars(view).data[0].x) == pytest.approx(found.values.tolist())
+
+
+def test_parts_are_ranked_by_size_whatever_their_sign():
+    shares = tuple(Share(name, "head", 0, value) for name, value in [("a", 1.0), ("b", -3.0), ("c", 2.0), ("d", -0.5)])
+    view = SharesView(shares, shares, -0.5, "logit", 0.0, "", "", "")
+
+    largest, rest = view.ranked(2)
+
+    assert [part.name for part in largest] == ["b", "c"]
+    assert (rest.name, rest.value) == ("2 others", 0.5)
+    assert view.ranked(4)[1] is None
+    assert list(figures.shares_bars(view).data[0].x) == [-3.0, 2.0, 1.0, -0.5]
 
 
 def test_names_of_parts_are_escaped():
