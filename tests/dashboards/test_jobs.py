@@ -162,9 +162,12 @@ def test_a_running_job_can_neither_be_removed_nor_started_twice(store, launched)
     assert len(launched) == 1
 
 
-@pytest.mark.parametrize("name", ["..", "../jobs", "/etc", "", "A" * 200, "nothing-here", "a\0b"])
+@pytest.mark.parametrize("name", ["..", "../outside", "/etc", "", "A" * 200, "nothing-here", "a\0b"])
 def test_a_name_leads_nowhere_but_to_a_job(store, name):
     store.start(REQUEST)
+    outside = store.folder.parent / "outside"
+    REQUEST.write(outside)
+    write_state(outside, JobState(state="done"))
 
     with pytest.raises(ResultsError, match="no probe"):
         store.remove(name)
