@@ -198,6 +198,10 @@ def test_finished_results_are_on_the_shelf_of_every_process_and_leave_it_with_th
 
     assert shelf.names == (name,)
     assert [str(result.head) for result in shelf.open(name).labelled] == ["L1H2"]
+    put(store, name, state="running")
+    assert shelf.names == ()
+    put(store, name, state="stopped")
+    assert shelf.names == (name,)
     store.remove(name)
     assert shelf.names == ()
     with pytest.raises(ResultsError):
