@@ -56,7 +56,7 @@ def thumbnails(
     return found, None
 
 
-def pool_to(weights: Float[np.ndarray, "row column"], largest: int) -> Float[np.ndarray, "row column"]:
+def pool_to(weights: Float[np.ndarray, "query key"], largest: int) -> Float[np.ndarray, "row column"]:
     """At most `largest` cells along each side, each the largest weight of its part, NaN where all of it is hidden."""
     filled = np.where(np.isnan(weights), -1, weights)
     for axis in (0, 1):
