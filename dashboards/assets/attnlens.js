@@ -200,6 +200,8 @@
     event.preventDefault(); // no scrolling
     if (name !== grid.head) {
       grid.head = name;
+      const { showHead } = window.dash_clientside.attnlens;
+      if (showHead) showHead(name);
       window.dash_clientside.set_props("head", { value: name });
     }
   });

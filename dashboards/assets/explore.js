@@ -239,7 +239,15 @@
     return fits ? cells : { n_layers: run.n_layers, n_heads: run.n_heads, heads: {}, name: "", categories: [], pending: true };
   }
 
+  /* A head at once, before the page's other parts have heard of it. */
+  function showHead(name) {
+    if (!state || !state.run || !state.theme || !document.getElementById("links")) return;
+    state = { ...state, head: name };
+    draw();
+  }
+
   function choose(name) {
+    showHead(name);
     set("head", { value: name });
   }
 
@@ -315,6 +323,8 @@
       const config = document.getElementById("_dash-config");
       return config ? JSON.parse(config.textContent).requests_pathname_prefix : "/";
     },
+
+    showHead,
 
     drawHeads(...values) {
       const inputs = window.dash_clientside.callback_context.inputs_list.flat();

@@ -139,7 +139,7 @@ def test_heads_are_reached_by_keyboard_alone(visit):
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "stage"
-    for _ in range(6):  # the head picker and the map's menu come first
+    for _ in range(12):  # the head picker, its links and the map's menu come first
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "head-map-frame":
             break
