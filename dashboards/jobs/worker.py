@@ -57,7 +57,7 @@ class Worker:
             began, before = self._first
             speed = (done - before) / (now - began) if now > began and done > before else 0.0
             stage = "Counting" if done < total else "Holding labels against baselines"
-            self._state = replace(self._state, stage=stage, done=done, total=total, per_second=speed)
+            self._write(replace(self._state, stage=stage, done=done, total=total, per_second=speed))
 
     def ends(self, state: str, message: str = "") -> None:
         """The last state of this attempt."""

@@ -296,7 +296,7 @@ from dashboards.jobs.job import JobRequest
 from dashboards.jobs.launching import start_here
 from dashboards.jobs.store import JobStore
 
-request = JobRequest(model="attnlens/tiny-bert", corpus="attnlens/grammar", families=("positional",), limit=128)
+request = JobRequest(model="attnlens/tiny-bert", corpus="attnlens/grammar", families=("positional",), limit=192)
 print(JobStore(Path(sys.argv[1]), start_here).start(request), flush=True)
 time.sleep(600)
 """
@@ -308,7 +308,7 @@ def waits_for(store: JobStore, name: str, condition) -> Job:
         job = store.find(name)
         if condition(job):
             return job
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise AssertionError(f"still {store.find(name).says}; log: {(store.folder / name / 'log.txt').read_text()[-2000:]}")
 
 
@@ -349,5 +349,5 @@ def test_a_probe_whose_server_and_whose_worker_are_killed_goes_on_to_its_results
     done = waits_for(store, name, lambda job: not job.is_active)
     assert done.state.state == "done", done.says
     assert store.finished() == (name,)
-    assert load_results(store.folder / name / "results").corpus["n_sentences"] == 128
+    assert load_results(store.folder / name / "results").corpus["n_sentences"] == 192
     assert not (store.folder / name / "results" / ".shards").exists()
