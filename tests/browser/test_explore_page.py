@@ -128,7 +128,10 @@ def test_a_long_text_is_seen_whole_and_its_parts_exactly(visit, eager):
     page = visit(f"?text={quote(LONG)}&head=L2H1&tab=matrix")
     page.locator("#overview canvas[data-keys]").wait_for(state="visible")
     sent: list[int] = []
-    page.on("response", lambda answer: "/data/maps" in answer.url and sent.append(int(answer.headers["content-length"])))
+    page.on(
+        "response",
+        lambda answer: "/data/maps" in answer.url and sent.append(int(answer.headers["content-length"])),
+    )
 
     canvas = page.locator("#overview canvas")
     canvas.scroll_into_view_if_needed()
