@@ -40,10 +40,7 @@ def make_run(lens: Lens, request: RunRequest, *, max_tokens: int, points: bool =
         TextError: too many tokens, or no chat template.
         AttnlensError: the model does not take this kind of text.
     """
-    from attnlens.report.stream_view import points_given
-
-    values = () if "v" in lens.anatomy.stack(lens.anatomy.main_stack).absent else ("v",)  # measures of mixing need them
-    kept: dict[str, Any] = {"points": (*points_given(lens.anatomy), *values) if points else (), "logits": points}
+    kept: dict[str, Any] = {"points": _points(lens) if points else (), "logits": points}
     text = chat_prompt(lens, request.text) if request.kind == CHAT else request.text
     if request.new_tokens:
         _check_length(lens, text, max_tokens, request.new_tokens)
@@ -86,3 +83,11 @@ def _check_length(lens: Lens, text: Any, max_tokens: int, written: int = 0) -> N
         raise TextError(
             f"{what}, this page takes {max_tokens:,}; shorten it, or start the server with a larger --max-tokens."
         )
+
+
+def _points(lens: Lens) -> tuple[str, ...]:
+    """What the pages on the stream and measures of mixing ask of a run: its points, and values where there are any."""
+    from attnlens.report.stream_view import points_given
+
+    own = lens.anatomy.stack(lens.anatomy.main_stack)
+    return (*points_given(lens.anatomy), *(() if "v" in own.absent else ("v",)))

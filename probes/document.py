@@ -26,6 +26,7 @@ __all__ = [
     "baselines_scope",
     "corpus_part",
     "head_part",
+    "n_resting",
     "number",
     "relation_part",
     "resampled",
@@ -212,7 +213,7 @@ def scope_line(document: Mapping[str, Any]) -> str:
     model, corpus, scope = document["model"], document["corpus"], document["scope"]
     version_of = model.get("weights_sha256") or model.get("revision")
     split, tokenizer = scope["split"], scope["tokenizer"]
-    resting = sum(all(_rests(label) for label in head["labels"]) for head in document["heads"] if head["labels"])
+    resting = n_resting(document)
     parts = [
         f"model {model['model']}" + (f" ({version_of[:12]})" if version_of else ""),
         f"tokenizer {tokenizer['class']} ({tokenizer['sha256'][:12]})" if tokenizer else "no tokenizer",
@@ -237,9 +238,10 @@ def scope_line(document: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _rests(label: Mapping[str, Any]) -> bool:
-    """Whether a label says where attention goes when a head does nothing: to a sink, a delimiter, or everywhere."""
-    return category_of(label["label"], label["family"]) in ("sink", "broad")
+def n_resting(document: Mapping[str, Any]) -> int:
+    """Heads whose labels only say where attention goes when a head does nothing: to a sink, a delimiter, everywhere."""
+    labels = [head["labels"] for head in document["heads"] if head["labels"]]
+    return sum(all(category_of(each["label"], each["family"]) in ("sink", "broad") for each in own) for own in labels)
 
 
 def tokenizer_part(tokenizer: Any) -> dict[str, Any] | None:

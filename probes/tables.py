@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attnlens.capture.tokens import printable
 from attnlens.heads import Head, in_words
 from attnlens.report.tables import count, number, share
+from probes.document import n_resting
 from probes.head_map import head_map
 
 if TYPE_CHECKING:
@@ -103,8 +104,10 @@ def _title(document: Mapping[str, Any]) -> Iterator[str]:
         f"{printable(corpus['name'])} ({count(corpus['n_sentences'], 'sentence')}, "
         f"{count(corpus['n_documents'], 'document')})"
     )
+    resting = n_resting(document)
     yield (
-        f"{scope['n_labelled']} of {count(scope['n_heads'], 'head')} labelled; "
+        f"{scope['n_labelled']} of {count(scope['n_heads'], 'head')} labelled"
+        f"{f' ({resting} only rest on a sink or a delimiter, or spread)' if resting else ''}; "
         f"{share(scope['unclassified_share'])} unclassified"
     )
 

@@ -118,6 +118,12 @@ def test_no_weights_of_other_layers_are_formed(lens):
         def add(self, tile):
             self.layers.add(tile.site.layer)
 
+        def merge(self, other):
+            raise NotImplementedError
+
+        def value(self):
+            return self.layers
+
     noting = Noting()
     lens.reduce_encoded(lens.encode(["a b"], [[(0, 1), (2, 3)]]), noting, layers=[1])
 

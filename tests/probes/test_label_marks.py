@@ -70,8 +70,10 @@ def test_only_an_intervention_that_showed_use_takes_the_caveat_away(verdict, mis
 def judgement():
     from probes.family import Wording
     from probes.labels import Judgement
+    from probes.scores import Scores
 
-    return Judgement(0, None, Wording("x", "x"), 0.9, (0.8, 1.0), 0.1, "rule")
+    scores = object.__new__(Scores)  # no number of it is asked for
+    return Judgement(0, scores, Wording("x", "x"), 0.9, (0.8, 1.0), 0.1, "rule")
 
 
 def test_a_near_miss_needs_no_caveat(judgement):

@@ -46,7 +46,7 @@ def test_tables_go_to_stdout_and_the_paths_come_last(probe, tmp_path):
     assert code == 0
     assert "heads labelled" in out
     assert "b1 the best offset" in out
-    assert "Attention is evidence of information movement, not explanation." in out
+    assert "Attention is evidence of information movement, not explanation." in " ".join(out.split())
     assert out.rstrip().endswith("cells.parquet")
     assert max(len(line) for line in out.splitlines()[1:-1]) <= 100
     assert all(" is left out: " in line for line in err.splitlines())
