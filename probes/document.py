@@ -10,12 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 from attnlens.heads import Head
-from attnlens.report.palette import category_of
 from probes.baselines import KINDS
 from probes.confidence import grade
 from probes.corpora.data import Corpus
 from probes.evidence import Example
 from probes.findings import BestHead, Findings
+from probes.head_map import n_resting
 from probes.labels import Judgement, caveat, primary
 from probes.positions import METRICS
 from probes.random_models import RandomPass
@@ -26,7 +26,6 @@ __all__ = [
     "baselines_scope",
     "corpus_part",
     "head_part",
-    "n_resting",
     "number",
     "relation_part",
     "resampled",
@@ -236,12 +235,6 @@ def scope_line(document: Mapping[str, Any]) -> str:
         f"baselines {scope['baselines']}",
     ]
     return "; ".join(parts)
-
-
-def n_resting(document: Mapping[str, Any]) -> int:
-    """Heads whose labels only say where attention goes when a head does nothing: to a sink, a delimiter, everywhere."""
-    labels = [head["labels"] for head in document["heads"] if head["labels"]]
-    return sum(all(category_of(each["label"], each["family"]) in ("sink", "broad") for each in own) for own in labels)
 
 
 def tokenizer_part(tokenizer: Any) -> dict[str, Any] | None:

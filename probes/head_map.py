@@ -12,7 +12,7 @@ from attnlens.report.palette import CATEGORIES, category_of
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["code_of", "head_map"]
+__all__ = ["code_of", "head_map", "n_resting"]
 
 NONE = "·"
 EXPLAINED = "="
@@ -91,6 +91,12 @@ def code_of(label: str) -> str:
 def _code(label: Mapping[str, Any]) -> str:
     """The label's code; of one that a simple rule explains, its relation's, marked."""
     return EXPLAINED + code_of(label["relation"]) if label["label"].startswith("explained") else code_of(label["label"])
+
+
+def n_resting(document: Mapping[str, Any]) -> int:
+    """Heads whose labels only say where attention goes when a head does nothing: to a sink, a delimiter, everywhere."""
+    labels = [head["labels"] for head in document["heads"] if head["labels"]]
+    return sum(all(category_of(each["label"], each["family"]) in ("sink", "broad") for each in own) for own in labels)
 
 
 def _grid(document: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any] | None]]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attnlens.capture.tokens import printable
 from attnlens.heads import Head, in_words
 from attnlens.report.tables import count, number, share
-from probes.document import n_resting
-from probes.head_map import head_map
+from probes.head_map import head_map, n_resting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
