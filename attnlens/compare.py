@@ -117,6 +117,11 @@ class RunComparison:
         """The heads that each run holds: what the axes of `distances` stand for."""
         return held_heads(self.first, self.stacks[0]), held_heads(self.second, self.stacks[1])
 
+    @property
+    def same_heads(self) -> bool:
+        """Whether both runs hold heads of the same addresses, so that a head is compared with itself."""
+        return self.heads[0] == self.heads[1]
+
     def distances(self) -> Float64[Tensor, "head other"]:
         """Mean divergence of every head of the first run from every head of the second, in nats, 0 to ln 2."""
         sums, n_rows = self._sums(), int(self.keep.sum())

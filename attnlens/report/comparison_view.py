@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,18 +74,16 @@ def divergence_view(comparison: RunComparison) -> HeadMapView:
     return map_of_values(comparison.first, DIVERGENCE, comparison.divergence().numpy())
 
 
-def counterpart(comparison: RunComparison, head: Head) -> Head:
-    """The head of the second run that is shown beside `head`: the same address, or the best match in another model.
+def counterpart(matches: Sequence[HeadMatch], head: Head) -> Head:
+    """The head of the second model that is shown beside `head` of the first, where no head is the same in both.
 
     Raises:
-        UsageError: the models differ, and `head` has no match since the second has fewer heads.
+        UsageError: `head` has no match, since the second model has fewer heads.
     """
-    if comparison.heads[0] == comparison.heads[1]:
-        return head
-    matches = {match.first: match.second for match in comparison.matched()}
-    if head not in matches:
+    found = {match.first: match.second for match in matches}
+    if head not in found:
         raise UsageError(f"{head} has no counterpart: the second model has fewer heads; choose one of the table's.")
-    return matches[head]
+    return found[head]
 
 
 def difference_view(comparison: RunComparison, head: Head, other: Head) -> DifferenceView:
@@ -108,7 +107,7 @@ def difference_view(comparison: RunComparison, head: Head, other: Head) -> Diffe
     )
 
 
-def matched_table(matches: tuple[HeadMatch, ...]) -> Table:
+def matched_table(matches: Sequence[HeadMatch]) -> Table:
     """Heads of two models that are most alike, the closest pair first."""
     rows = sorted((match.divergence, str(match.first), str(match.second)) for match in matches)
     return Table(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, State, ctx, dcc, html
+from dash import Dash, Input, Output, ctx, html
 from dash.exceptions import PreventUpdate
 
 from attnlens.capture.tokens import printable
-from attnlens.compare import RunComparison, compare_runs
+from attnlens.compare import HeadMatch, RunComparison, compare_runs
 from attnlens.errors import ModelNotFoundError, UsageError
 from attnlens.heads import Head
 from attnlens.report import comparison_view, figures
@@ -17,14 +19,16 @@ from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.page import Control, Page
-from dashboards.pages.parts import GRAPH_CONFIG, aria, card, data_table, folded, note, room_for, with_loading
+from dashboards.pages.parts import card, data_table, folded, note, picture, refusal, with_loading
 from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
-__all__ = ["PAGE", "beside", "compared", "draw_heads", "draw_pair", "layout", "register", "with_what"]
+__all__ = ["PAGE", "Pair", "layout", "register", "with_what"]
 
 SAME_MODEL = "(same)"
-_RANGE = "0 is the same attention, 0.69 (ln 2) nothing in common"
+T = TypeVar("T")
+
+_MOST_LISTED = 24  # words that only one text has
 
 
 def layout(desk: Desk, view: ViewState) -> html.Div:
@@ -48,18 +52,6 @@ def register(app: Dash, desk: Desk) -> None:
 
     @app.callback(
         Output(ids.APART, "children"),
-        Input(ids.RUN, "data"),
-        Input(ids.AGAINST_MODEL, "value"),
-        Input(ids.AGAINST_TEXT, "value"),
-        Input(ids.THEME, "data"),
-        State(ids.HEAD, "value"),
-    )
-    def on_runs(run: Run, model: str, text: str | None, theme: str, head: str) -> Any:
-        need(run, theme)
-        against = with_what(model, text)
-        return draw_heads(beside(desk, run, against), head, theme) if any(against.values()) else _nothing_yet()
-
-    @app.callback(
         Output(ids.PAIR, "children"),
         Input(ids.RUN, "data"),
         Input(ids.AGAINST_MODEL, "value"),
@@ -67,12 +59,13 @@ def register(app: Dash, desk: Desk) -> None:
         Input(ids.HEAD, "value"),
         Input(ids.THEME, "data"),
     )
-    def on_head(run: Run, model: str, text: str | None, head: str, theme: str) -> Any:
+    def on_runs(run: Run, model: str, text: str | None, head: str, theme: str) -> Any:
         need(run, head, theme)
         against = with_what(model, text)
         if not any(against.values()):
-            return note("The head's maps in both runs, and their difference, appear here.")
-        return draw_pair(beside(desk, run, against), head, theme)
+            return _nothing_yet(), note("The head's maps in both runs, and their difference, appear here.")
+        pair = Pair.of(desk, run, against)
+        return pair.heads(head, theme), pair.head(head, theme)
 
     @app.callback(
         Output(ids.HEAD, "value", allow_duplicate=True),
@@ -90,87 +83,94 @@ def with_what(model: str | None, text: str | None) -> dict[str, str]:
     return {"model": "" if model in (None, SAME_MODEL) else str(model), "text": (text or "").strip()}
 
 
-def compared(run: Run, against: dict[str, str]) -> dict[str, Any]:
-    """The request of the second run: what it does not name is as in the first."""
-    return {"model": against["model"] or run["model"], "text": against["text"] or run["text"]}
+@dataclass(frozen=True)
+class Pair:
+    """Two runs, aligned by words, with what takes a while kept on the desk."""
 
+    desk: Desk
+    requests: tuple[RunRequest, RunRequest]
+    comparison: RunComparison
 
-def beside(desk: Desk, run: Run, against: dict[str, str]) -> RunComparison:
-    """Both runs, aligned by words.
+    @classmethod
+    def of(cls, desk: Desk, run: Run, against: dict[str, str]) -> Pair:
+        """The shown run beside the one that the fields ask for: what they leave out is as in the first.
 
-    Raises:
-        UsageError: the second run is the first.
-        ModelNotFoundError: the second model is neither listed nor open: an address alone opens no new one.
-        AttnlensError: a run cannot be made, or they have nothing in common.
-    """
-    second = compared(run, against)
-    if RunRequest.from_json(second) == RunRequest.from_json(run):
-        raise UsageError("both sides are the same text in the same model; change one of them.")
-    if not desk.may_open(RunRequest.from_json(second)):
-        raise ModelNotFoundError(
-            f"{second['model'][:200]!r} is not open here; open it once as the first model, then compare with it."
-        )
-    return compare_runs(desk.run(run), desk.run(second))
+        Raises:
+            UsageError: the second run is the first.
+            ModelNotFoundError: the second model is neither listed nor open: an address alone opens no new one.
+            AttnlensError: a run cannot be made, or they have nothing in common.
+        """
+        first = RunRequest.from_json(run)
+        model, text = against["model"] or first.model, against["text"] or first.text
+        second = replace(first, run="", model=model, text=text)
+        if second == first:
+            raise UsageError("both sides are the same text in the same model; change one of them.")
+        if not desk.may_open(second):
+            raise ModelNotFoundError(
+                f"{second.model[:200]!r} is not open here; open it once as the first model, then compare with it."
+            )
+        comparison = compare_runs(desk.runs.open(first), desk.runs.open(second))
+        return cls(desk, (first, second), comparison)
 
-
-def draw_heads(comparison: RunComparison, head: str, theme: str) -> list[Any]:
-    """The map of divergences where the models have the same heads; else the table of best matches."""
-    if comparison.heads[0] != comparison.heads[1]:
-        table = comparison_view.matched_table(comparison.matched())
+    def heads(self, head: str, theme: str) -> list[Any]:
+        """The map of divergences where both have the same heads; else the table of best matches."""
+        if not self.comparison.same_heads:
+            table = comparison_view.matched_table(self._matches())
+            return [
+                note(f"{table.caption} {comparison_view.DIVERGENCE.description}"),
+                data_table(table),
+                *self._alone(),
+            ]
+        view = self._kept("divergence", lambda: comparison_view.divergence_view(self.comparison))
+        figure = figures.head_map(view, theme=theme, selected=Head.parse(head))
         return [
-            note(f"{table.caption} {_RANGE}.".replace(". 0 is", "; 0 is")),
-            data_table(table),
-            *_unshared(comparison),
+            picture(figure, "Divergence of every head between the two runs", id=ids.APART_MAP),
+            note(view.caption),
+            *self._alone(),
+            folded("The numbers as a table", data_table(view.table())),
         ]
-    view = comparison_view.divergence_view(comparison)
-    figure = figures.head_map(view, theme=theme, selected=Head.parse(head) if head else None)
-    picture = html.Div(
-        dcc.Graph(id=ids.APART_MAP, figure=figure, config=GRAPH_CONFIG, className="figure", style=room_for(figure)),
-        role="figure",
-        **aria(label="Divergence of every head between the two runs"),
-    )
-    return [
-        picture,
-        note(view.caption),
-        *_unshared(comparison),
-        folded("The numbers as a table", data_table(view.table())),
-    ]
+
+    def head(self, address: str, theme: str) -> list[Any]:
+        """One head's maps in both runs and their difference, with the largest differences as a table."""
+        head = replace(Head.parse(address), stack=self.comparison.stacks[0])
+        try:
+            other = head if self.comparison.same_heads else comparison_view.counterpart(self._matches(), head)
+        except UsageError as error:
+            return [refusal(error)]
+        view = comparison_view.difference_view(self.comparison, head, other)
+        pictures = [
+            ("First", figures.side_heatmap(view, 0, theme=theme)),
+            ("Second", figures.side_heatmap(view, 1, theme=theme)),
+            ("Second minus first", figures.difference_heatmap(view, theme=theme)),
+        ]
+        return [
+            note(view.caption),
+            html.Div(
+                [
+                    html.Figure([html.Figcaption(name), picture(figure, f"{view.title}: {name}")], className="side")
+                    for name, figure in pictures
+                ],
+                className="side-by-side",
+            ),
+            folded("The largest differences as a table", data_table(view.table())),
+        ]
+
+    def _matches(self) -> tuple[HeadMatch, ...]:
+        return self._kept("matches", self.comparison.matched)
+
+    def _kept(self, what: str, make: Callable[[], T]) -> T:
+        stamps = tuple(self.desk.stamp(request.to_json()) for request in self.requests)
+        return self.desk.memo.get((what, *stamps), make)
+
+    def _alone(self) -> list[Any]:
+        """The words that only one text has, which the maps leave out."""
+        sides = (("first", self.comparison.rows.only_first), ("second", self.comparison.rows.only_second))
+        said = [f"only in the {side}: {_listed(labels)}" for side, labels in sides if labels]
+        return [note(f"Left out, {'; '.join(said)}.")] if said else []
 
 
-def draw_pair(comparison: RunComparison, address: str, theme: str) -> list[Any]:
-    """One head's maps in both runs and their difference, with the largest differences as a table."""
-    head = Head.parse(address)
-    stack = comparison.stacks[0]
-    head = Head(head.layer, head.head, stack)
-    other = comparison_view.counterpart(comparison, head)
-    view = comparison_view.difference_view(comparison, head, other)
-    pictures = [
-        ("First", figures.side_heatmap(view, 0, theme=theme)),
-        ("Second", figures.side_heatmap(view, 1, theme=theme)),
-        ("Second minus first", figures.difference_heatmap(view, theme=theme)),
-    ]
-    return [
-        html.P(view.caption, className="note"),
-        html.Div([_picture(name, figure, view.title) for name, figure in pictures], className="side-by-side"),
-        folded("The largest differences as a table", data_table(view.table())),
-    ]
-
-
-def _picture(name: str, figure: Any, title: str) -> html.Figure:
-    graph_ = dcc.Graph(figure=figure, config=GRAPH_CONFIG, className="figure", style=room_for(figure))
-    return html.Figure(
-        [html.Figcaption(name), html.Div(graph_, role="figure", **aria(label=f"{title}: {name}"))], className="side"
-    )
-
-
-def _unshared(comparison: RunComparison) -> list[Any]:
-    """The words that only one text has, which the maps leave out."""
-    said = [
-        f"only in the {side}: {' '.join(printable(label) for label in labels[:24])}{' …' if len(labels) > 24 else ''}"
-        for side, labels in (("first", comparison.rows.only_first), ("second", comparison.rows.only_second))
-        if labels
-    ]
-    return [note(f"Left out, {'; '.join(said)}.")] if said else []
+def _listed(labels: Sequence[str]) -> str:
+    return " ".join([*map(printable, labels[:_MOST_LISTED]), *(["…"] if len(labels) > _MOST_LISTED else [])])
 
 
 def _nothing_yet() -> html.Div:

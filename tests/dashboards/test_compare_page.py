@@ -6,6 +6,7 @@ import pytest
 
 from attnlens.errors import ModelNotFoundError, UsageError
 from dashboards.pages import compare
+from dashboards.request import RunRequest
 
 OTHER = "the keys to the cabinets are on the chair"
 
@@ -19,31 +20,44 @@ def figures_in(component) -> list:
     return found
 
 
-def test_what_the_fields_leave_out_is_as_in_the_first_run(shown):
-    against = compare.with_what(compare.SAME_MODEL, f" {OTHER} ")
+def test_what_the_fields_leave_out_is_as_in_the_first_run(desk, shown):
+    written = shown | {"kind": "pair", "second": "the dogs bark"}
 
-    assert compare.compared(shown, against) == {"model": shown["model"], "text": OTHER}
-    assert compare.compared(shown, compare.with_what("m", None)) == {"model": "m", "text": shown["text"]}
+    first, second = compare.Pair.of(desk, written, compare.with_what(compare.SAME_MODEL, f" {OTHER} ")).requests
+
+    assert first == RunRequest.from_json(written)
+    assert second == RunRequest(shown["model"], OTHER, "pair", "the dogs bark")
 
 
 def test_the_same_run_twice_is_refused(desk, shown):
     with pytest.raises(UsageError, match="both sides are the same"):
-        compare.beside(desk, shown, compare.with_what(None, shown["text"]))
+        compare.Pair.of(desk, shown, compare.with_what(None, shown["text"]))
 
 
 def test_an_address_does_not_open_an_unlisted_model(desk, shown):
     with pytest.raises(ModelNotFoundError, match="org/unknown"):
-        compare.beside(desk, shown, compare.with_what("org/unknown", ""))
+        compare.Pair.of(desk, shown, compare.with_what("org/unknown", ""))
 
 
-def test_the_map_and_the_pair_are_drawn_for_another_text(desk, shown, random_lens):
-    comparison = compare.beside(desk, shown, compare.with_what(None, OTHER))
+def test_the_map_and_the_pair_are_drawn_for_another_text(desk, shown):
+    pair = compare.Pair.of(desk, shown, compare.with_what(None, OTHER))
 
-    apart = figures_in(compare.draw_heads(comparison, "L1H2", "light"))
-    first, second, difference = figures_in(compare.draw_pair(comparison, "L1H2", "light"))
+    apart = figures_in(pair.heads("L1H2", "light"))
+    first, second, difference = figures_in(pair.head("L1H2", "light"))
 
-    assert apart[0].data[0].z == pytest.approx(comparison.divergence().numpy())
-    one, two = (weights.numpy() for weights in comparison.maps("L1H2"))
+    assert apart[0].data[0].z == pytest.approx(pair.comparison.divergence().numpy())
+    one, two = (weights.numpy() for weights in pair.comparison.maps("L1H2"))
     assert first.data[0].z == pytest.approx(one, abs=1e-6)
     assert second.data[0].z == pytest.approx(two, abs=1e-6)
     assert difference.data[0].z == pytest.approx(two - one, abs=1e-6)
+
+
+def test_another_head_of_the_same_runs_is_not_measured_again(desk, shown):
+    against = compare.with_what(None, OTHER)
+    compare.Pair.of(desk, shown, against).heads("L1H2", "light")
+    kept = desk.memo.keys
+
+    compare.Pair.of(desk, shown, against).heads("L1H3", "dark")
+
+    assert desk.memo.keys == kept
+    assert [key[0] for key in kept] == ["divergence"]
