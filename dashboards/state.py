@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from dashboards.request import KINDS, TEXT, RunRequest, count_of
@@ -18,8 +20,9 @@ RUN_FIELDS = ("model", "text", "kind", "second", "new_tokens", "run")
 BETWEEN = ("", "AA", "AB", "BA", "BB")
 COMBINE = ("overlay", "mean", "max")
 BERTVIZ = ("head", "model", "neuron")
-_FLAGS = {"words", "hide_special", "hide_sinks", "whole_rows"}
 _MOST_TOP = 99
+
+Reader = Callable[[str, Any], Any]  # what an address says, and the field's default -> the field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ class ViewState:
     def defaults(cls) -> dict[str, str]:
         """How the address would spell each field of a plain view, which it leaves out."""
         plain = cls()
-        return {field.name: _spelled(field.name, getattr(plain, field.name)) for field in fields(cls)}
+        return {field.name: _spelled(getattr(plain, field.name)) for field in fields(cls)}
 
     def query_string(self) -> str:
         """`?model=...&text=...`: every field that differs from a plain view, in a fixed order."""
@@ -121,61 +124,35 @@ class ViewState:
         for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default:
-                pairs.append((field.name, _spelled(field.name, value)))
+                pairs.append((field.name, _spelled(value)))
         return "?" + urlencode(pairs) if pairs else ""
 
     @classmethod
     def read(cls, search: str) -> ViewState:
         """The view that an address asks for; what cannot be read (a stale link) falls back to the default."""
         given = dict(parse_qsl(search.removeprefix("?"), keep_blank_values=True))
-        state = cls(
-            model=given.get("model", ""),
-            text=given.get("text", ""),
-            second=given.get("second", ""),
-            new_tokens=count_of(given.get("new_tokens", "")),
-            run=given.get("run", ""),
-            head=given.get("head", ""),
-            metric=given.get("metric", cls.metric),
-            words=given.get("words") == "1",
-            hide_special=given.get("hide_special") == "1",
-            hide_sinks=given.get("hide_sinks") == "1",
-            whole_rows=given.get("whole_rows") == "1",
-            also=given.get("also", ""),
-            measure=given.get("measure", ""),
-            window=given.get("window", ""),
-            results=given.get("results", ""),
-            against_model=given.get("against_model", ""),
-            against_text=given.get("against_text", ""),
-            find=given.get("find", ""),
-            target=given.get("target", ""),
-            stream=given.get("stream", cls.stream),
-            off=given.get("off", ""),
-            cut=given.get("cut", ""),
-            other=given.get("other", ""),
-        )
-        return replace(
-            state,
-            threshold=_share(given.get("threshold", ""), cls.threshold),
-            kind=_one_of(KINDS, given.get("kind"), cls.kind),
-            top=_count(given.get("top", ""), cls.top),
-            query=_position(given.get("query", "")),
-            between=_one_of(BETWEEN, given.get("between"), cls.between),
-            combine=_one_of(COMBINE, given.get("combine"), cls.combine),
-            bertviz=_one_of(BERTVIZ, given.get("bertviz"), cls.bertviz),
-            tab=_one_of(TABS, given.get("tab"), cls.tab),
-            show=_one_of(SHOWN, given.get("show"), cls.show),
-            at=_position(given.get("at", "")),
-            method=_one_of(METHODS, given.get("method"), cls.method),
-            how=_one_of(HOW, given.get("how"), cls.how),
-            patch=_position(given.get("patch", "")),
-            patch_at=_position(given.get("patch_at", "")),
+        return cls(
+            **{
+                field.name: _READERS.get(field.name, _reader_of(field.default))(given[field.name], field.default)
+                for field in fields(cls)
+                if field.name in given
+            }
         )
 
 
-def _spelled(name: str, value: object) -> str:
+def _spelled(value: object) -> str:
     if value is None or value is False:
         return ""
-    return "1" if name in _FLAGS else str(value)
+    return "1" if value is True else str(value)
+
+
+def _reader_of(default: object) -> Reader:
+    """How a field of this default is read, where it has no reader of its own: a flag, a position, or a text."""
+    if default is False:
+        return lambda text, _: text == "1"
+    if default is None:
+        return lambda text, _: _position(text)
+    return lambda text, _: text
 
 
 def _share(text: str, default: float) -> float:
@@ -191,9 +168,24 @@ def _count(text: str, default: int) -> int:
     return default if value is None or value > _MOST_TOP else value
 
 
-def _one_of(known: tuple[str, ...], text: str | None, default: str) -> str:
-    return text if text in known else default
+def _one_of(*known: str) -> Reader:
+    return lambda text, default: text if text in known else default
 
 
 def _position(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else None
+
+
+_READERS: Mapping[str, Reader] = {
+    "new_tokens": lambda text, _: count_of(text),
+    "threshold": _share,
+    "top": _count,
+    "kind": _one_of(*KINDS),
+    "between": _one_of(*BETWEEN),
+    "combine": _one_of(*COMBINE),
+    "bertviz": _one_of(*BERTVIZ),
+    "tab": _one_of(*TABS),
+    "show": _one_of(*SHOWN),
+    "method": _one_of(*METHODS),
+    "how": _one_of(*HOW),
+}
