@@ -46,18 +46,8 @@ class LayerView:
         return padded([reading.candidates for reading in self.readings], self.words.shape[-1])
 
     @cached_property
-    def token_winners(self) -> Float64[Tensor, "text head query key"]:
-        """Who wins each row: 1 at the strongest candidate, 1/n_ties at each of several, 0 without a candidate."""
-        return _shares(self.tokens.double(), self.token_candidates)
-
-    @cached_property
-    def word_winners(self) -> Float64[Tensor, "text head word other"]:
-        """The same for words."""
-        return _shares(self.words, self.word_candidates)
-
-    @cached_property
     def token_wins(self) -> Winners:
-        """Who wins each row of tokens, as a list: `token_winners` in a fraction of the time."""
+        """Who wins each row of tokens, as a list: 1/n_ties at each of the strongest candidates."""
         return strongest(self.tokens.numpy(), _rivals(self.readings, ("token", self.tokens.shape[-1])).barred)
 
     @cached_property
@@ -178,12 +168,3 @@ def _rivals_of(readings: tuple[Reading, ...], level: tuple[str, int]) -> _Rivals
 
 
 _rivals = kept_plans(_rivals_of)
-
-
-def _shares(
-    weights: Float64[Tensor, "text head query key"], candidates: Bool[Tensor, "text query key"]
-) -> Float64[Tensor, "text head query key"]:
-    allowed = candidates[:, None]
-    masked = weights.masked_fill(~allowed, -1.0)
-    share = ((masked == masked.amax(-1, keepdim=True)) & allowed).double()
-    return share / share.sum(-1, keepdim=True).clamp_min(1)
