@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 from attnlens.errors import AttnlensError
-from dashboards.data import run_of
 from dashboards.desk import Desk
 from dashboards.security import content_hash
 
@@ -39,11 +38,11 @@ def classic_view_of(desk: Desk, given: dict[str, str]) -> str:
     An address alone opens no new model: the page asks for a run that it already shows.
 
     Raises:
-        AttnlensError: see `dashboards.data.run_of`; or the run has no such head.
+        AttnlensError: see `Desk.linked`; or the run has no such head.
     """
     from attnlens.report.classic import classic_page
 
-    run = run_of(desk, given)
+    run = desk.linked(given)
     view, head = given.get("view", "head"), given.get("head") or None
     return classic_page(run, view, head=None if view == "model" else head, theme=given.get("theme", "light"))
 

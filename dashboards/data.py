@@ -13,9 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from attnlens.errors import AttnlensError, ModelNotFoundError, UsageError
+from attnlens.errors import AttnlensError, UsageError
 from dashboards.desk import Desk
-from dashboards.request import RunRequest
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from attnlens.heads import Head
     from attnlens.report.maps import Choice, Maps, Window
 
-__all__ = ["BUNDLE", "SCRIPTS", "maps_for", "overview_for", "register", "run_of", "script_addresses", "thumbnails_for"]
+__all__ = ["BUNDLE", "SCRIPTS", "maps_for", "overview_for", "register", "script_addresses", "thumbnails_for"]
 
 # In the order in which they load.
 SCRIPTS = (
@@ -99,19 +98,6 @@ def _tag(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def run_of(desk: Desk, given: Given) -> Capture:
-    """The run that a request names. An address alone opens no new model.
-
-    Raises:
-        ModelNotFoundError: the model is neither listed nor open.
-        AttnlensError: the run cannot be made.
-    """
-    request = RunRequest.from_json(given)
-    if not desk.may_open(request):
-        raise ModelNotFoundError(f"{request.model[:200]!r} is not open here; press Run to open it.")
-    return desk.runs.open(request)
-
-
 def maps_for(desk: Desk, given: Given) -> bytes:
     """The map of `head`; with it those of all heads of its stack where they are small.
 
@@ -126,7 +112,7 @@ def maps_for(desk: Desk, given: Given) -> bytes:
     from attnlens.report.packed import pack_maps
     from attnlens.report.views import head_of
 
-    run = run_of(desk, given)
+    run = desk.linked(given)
     head = head_of(run, given.get("head", ""))
     if measure := given.get("measure"):
         return pack_maps(_mixing(desk, given, measure, run, head))
@@ -149,7 +135,7 @@ def thumbnails_for(desk: Desk, given: Given) -> bytes:
     first = given.get("from", "0")
     if not (first.isascii() and first.isdigit() and len(first) < 6):
         raise UsageError(f"from={first[:20]!r} is no layer.")
-    found, following = thumbnails(run_of(desk, given), given.get("stack", ""), _choice(given), int(first))
+    found, following = thumbnails(desk.linked(given), given.get("stack", ""), _choice(given), int(first))
     return pack_thumbnails(found, next=following)
 
 
@@ -172,7 +158,7 @@ def overview_for(desk: Desk, given: Given) -> bytes:
     from attnlens.report.packed import pack_thumbnails, thumbnail_codes
     from attnlens.report.views import head_of
 
-    run = run_of(desk, given)
+    run = desk.linked(given)
     head = head_of(run, given.get("head", ""))
     over = run.overview(head=head, rows=OVERVIEW, columns=OVERVIEW)
     return pack_thumbnails({str(head): thumbnail_codes(over.weights.numpy())})

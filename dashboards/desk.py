@@ -77,6 +77,18 @@ class Desk:
         """
         return self.runs.open(RunRequest.from_json(request), points=points)
 
+    def linked(self, given: Mapping[str, str]) -> Capture:
+        """The run that an address names. An address alone opens no new model: pages ask for runs that they show.
+
+        Raises:
+            ModelNotFoundError: the model is neither listed nor open.
+            AttnlensError: the run cannot be made.
+        """
+        request = RunRequest.from_json(given)
+        if not self.may_open(request):
+            raise ModelNotFoundError(f"{request.model[:200]!r} is not open here; press Run to open it.")
+        return self.runs.open(request)
+
     def stamp(self, request: Mapping[str, Any]) -> tuple[str, str]:
         """What the run that a page's store names is made of: what is asked for, and the state of the model's files."""
         asked = RunRequest.from_json(request)

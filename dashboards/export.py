@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from attnlens.capture.run import Capture
-from attnlens.errors import AttnlensError, ModelNotFoundError
+from attnlens.errors import AttnlensError
 from attnlens.report import views
 from attnlens.report.metrics import METRICS
 from attnlens.report.tables import as_csv
 from dashboards.desk import Desk
-from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
 if TYPE_CHECKING:
@@ -48,22 +47,16 @@ def register(server: Scaffold, desk: Desk) -> None:
 def exported(desk: Desk, name: str, given: Given) -> tuple[bytes, str]:
     """The content and the media type of an export.
 
-    An address alone opens no new model: the page asks for a run that it already shows.
-
     Args:
         desk: the models, runs and results.
         name: a key of `EXPORTS`.
         given: the view, as the page's address spells it.
 
     Raises:
-        ModelNotFoundError: the model is neither listed nor open.
-        AttnlensError: the run cannot be made, or has no such head.
+        AttnlensError: see `Desk.linked`; or the run has no such head.
     """
-    request = RunRequest.from_json(given)
-    if not desk.may_open(request):
-        raise ModelNotFoundError(f"{request.model[:200]!r} is not open here; press Run to open it.")
     write, kind = EXPORTS[name]
-    content = write(desk, desk.runs.open(request), ViewState.read("?" + urlencode(dict(given))))
+    content = write(desk, desk.linked(given), ViewState.read("?" + urlencode(dict(given))))
     return content.encode() if isinstance(content, str) else content, kind
 
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from components import graphs_in
 
 from attnlens.errors import ModelNotFoundError, UsageError
 from dashboards.pages import compare
 from dashboards.request import RunRequest
 
 OTHER = "the keys to the cabinets are on the chair"
-
-
-def figures_in(component) -> list:
-    found = [component.figure] if getattr(component, "figure", None) is not None else []
-    children = component if isinstance(component, list | tuple) else getattr(component, "children", None)
-    for child in children if isinstance(children, list | tuple) else [children]:
-        if child is not None and not isinstance(child, str | int | float):
-            found += figures_in(child)
-    return found
 
 
 def test_what_the_fields_leave_out_is_as_in_the_first_run(desk, shown):
@@ -42,8 +34,8 @@ def test_an_address_does_not_open_an_unlisted_model(desk, shown):
 def test_the_map_and_the_pair_are_drawn_for_another_text(desk, shown):
     pair = compare.Pair.of(desk, shown, compare.with_what(None, OTHER))
 
-    apart = figures_in(pair.heads("L1H2", "light"))
-    first, second, difference = figures_in(pair.head("L1H2", "light"))
+    apart = graphs_in(pair.heads("L1H2", "light"))
+    first, second, difference = graphs_in(pair.head("L1H2", "light"))
 
     assert apart[0].data[0].z == pytest.approx(pair.comparison.divergence().numpy())
     one, two = (weights.numpy() for weights in pair.comparison.maps("L1H2"))

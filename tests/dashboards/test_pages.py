@@ -6,6 +6,7 @@ import json
 from urllib.parse import parse_qs
 
 import pytest
+from components import texts_in
 from dash import no_update
 
 from attnlens.errors import ModelNotFoundError, TextError
@@ -17,15 +18,6 @@ from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
 HEAD = "L1H2"
-
-
-def texts_in(component) -> str:
-    """Every piece of text in a tree of components, joined by blanks."""
-    if component is None or isinstance(component, str | int | float):
-        return str(component or "")
-    if isinstance(component, list | tuple):
-        return " ".join(texts_in(child) for child in component)
-    return texts_in(getattr(component, "children", None))
 
 
 def test_a_run_sets_the_stage(desk, shown):

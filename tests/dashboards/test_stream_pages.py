@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from components import graphs_in, texts_in
 
 import attnlens
 from attnlens.errors import UsageError
@@ -21,23 +22,6 @@ from dashboards.pages import changing, intervene, reading, stream
 from dashboards.state import ViewState
 
 PLACE = 2
-
-
-def texts_in(component: Any) -> str:
-    """Every piece of text in a tree of components, joined by blanks."""
-    if component is None or isinstance(component, str | int | float):
-        return str(component or "")
-    if isinstance(component, list | tuple):
-        return " ".join(texts_in(child) for child in component)
-    return texts_in(getattr(component, "children", None))
-
-
-def graphs_in(component: Any) -> list[Any]:
-    """Every figure in a tree of components."""
-    if isinstance(component, list | tuple):
-        return [found for child in component for found in graphs_in(child)]
-    figure, children = (getattr(component, name, None) for name in ("figure", "children"))
-    return [*([] if figure is None else [figure]), *([] if children is None else graphs_in(children))]
 
 
 @pytest.fixture
