@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # State
 LOCATION = "location"  # the browser's address, as far as it decides which page is shown
-SITE = "site"  # what the browser must know to write addresses: {"prefix", "defaults"}
+SITE = "site"  # what the browser must know to write addresses: {"prefix", "defaults", "parents"}
 ADDRESS = "address"  # what the address asks for: {"path": "/", "search": "?model=..."}
 ADDRESS_SENT = "address-sent"  # what the address became, without the fields of one page: "?model=..."
 PAGE_VIEW = "page-view"  # the controls of the page in the address' words: {"path": "/", "given": {"metric": "max"}}
@@ -38,6 +38,7 @@ RESULTS_NOTE = "results-note"
 # Frame
 PROVIDER = "provider"
 NAVIGATION = "navigation"  # type of the pattern-matching ids {"type": NAVIGATION, "index": path}
+SECTION = "section"  # type of {"type": SECTION, "index": path}, the links between the pages below `/inside`
 STAGE = "stage"
 NOTICE = "notice"
 STATUS = "status"

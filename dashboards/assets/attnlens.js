@@ -82,9 +82,10 @@
 
       linkPages(search, page, links, site) {
         const open = page ? page.path : null;
+        const marked = links.some(({ index }) => index === open) ? open : site.parents[open];
         return [
           links.map(({ index }) => site.prefix + index.slice(1) + (search || "")),
-          links.map(({ index }) => (index === open ? "nav-link is-open" : "nav-link")),
+          links.map(({ index }) => (index === marked ? "nav-link is-open" : "nav-link")),
         ];
       },
 

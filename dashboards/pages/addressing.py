@@ -35,16 +35,17 @@ def register(app: Dash, desk: Desk) -> None:
         State(ids.SITE, "data"),
         prevent_initial_call=True,
     )
-    browser(
-        ClientsideFunction("attnlens", "linkPages"),
-        Output({"type": ids.NAVIGATION, "index": ALL}, "href"),
-        Output({"type": ids.NAVIGATION, "index": ALL}, "className"),
-        Input(ids.ADDRESS_SENT, "data"),
-        Input(ids.PAGE_VIEW, "data"),
-        State({"type": ids.NAVIGATION, "index": ALL}, "id"),
-        State(ids.SITE, "data"),
-        prevent_initial_call=True,
-    )
+    for kind in (ids.NAVIGATION, ids.SECTION):
+        browser(
+            ClientsideFunction("attnlens", "linkPages"),
+            Output({"type": kind, "index": ALL}, "href"),
+            Output({"type": kind, "index": ALL}, "className"),
+            Input(ids.ADDRESS_SENT, "data"),
+            Input(ids.PAGE_VIEW, "data"),
+            State({"type": kind, "index": ALL}, "id"),
+            State(ids.SITE, "data"),
+            prevent_initial_call=True,
+        )
 
     @app.callback(
         Output(ids.REQUEST, "data"),

@@ -33,7 +33,11 @@ _STORES = (ids.ADDRESS, ids.ADDRESS_SENT, ids.REQUEST, ids.RUN, ids.THEME, ids.P
 
 def layout(app: Dash, desk: Desk) -> dmc.MantineProvider:
     """The frame; the page that the address names is put into it by the browser's first question."""
-    site = {"prefix": app.config.requests_pathname_prefix, "defaults": ViewState.defaults()}
+    site = {
+        "prefix": app.config.requests_pathname_prefix,
+        "defaults": ViewState.defaults(),
+        "parents": {page.path: page.under for page in PAGES if page.under},
+    }
     return dmc.MantineProvider(
         [
             dcc.Location(id=ids.LOCATION, refresh="callback-nav"),

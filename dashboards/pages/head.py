@@ -181,4 +181,4 @@ def _similar(view: SimilarView, run: Run, name: str | None) -> list[Any]:
     return [*([html.Ul(items, className="similar")] if items else []), note(view.caption)]
 
 
-PAGE = Page(path="/head/{head}", name="", layout=layout, register=register)
+PAGE = Page(path="/head/{head}", name="", layout=layout, register=register, under="/heads")

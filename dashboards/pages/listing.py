@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dashboards.pages import compare, explore, head, heads, intervene, stream
+from dashboards.pages.inside import model
 from dashboards.pages.page import Page
 from dashboards.state import ViewState
 
 __all__ = ["PAGES", "find_page"]
 
-PAGES: tuple[Page, ...] = (explore.PAGE, heads.PAGE, stream.PAGE, intervene.PAGE, compare.PAGE, head.PAGE)
+PAGES: tuple[Page, ...] = (
+    explore.PAGE,
+    heads.PAGE,
+    stream.PAGE,
+    intervene.PAGE,
+    compare.PAGE,
+    model.PAGE,
+    head.PAGE,
+)
 
 
 def find_page(path: str, view: ViewState) -> tuple[Page, ViewState] | None:

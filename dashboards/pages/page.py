@@ -54,6 +54,7 @@ class Page:
     Attributes:
         path: its address; `/head/{head}` has the selected head in its place.
         name: its entry in the navigation; empty leaves it out.
+        under: address of the page whose entry is marked while this one is open; empty for its own.
         layout: what stands below the line that names the run, with the values of a view.
         register: connects its callbacks.
         controls: what its address keeps beside the model, the text, the head and the results.
@@ -64,6 +65,7 @@ class Page:
     layout: Callable[[Desk, ViewState], Component]
     register: Callable[[Dash, Desk], None]
     controls: tuple[Control, ...] = ()
+    under: str = ""
 
     def match(self, path: str, view: ViewState) -> ViewState | None:
         """The view that an address means if it is one of this page, else None."""
