@@ -97,6 +97,9 @@ AGAINST_TEXT = "against-text"
 APART = "apart"
 APART_MAP = "apart-map"
 PAIR = "pair"
+PAIR_PICTURES = "pair-pictures"
+PAIR_CELL = "pair-cell"
+HELD_CELL = "held-cell"  # of the pictures of the pair: "3-5", row and column
 
 # Heads
 HEADS_SHOW = "heads-show"

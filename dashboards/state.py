@@ -55,6 +55,7 @@ class ViewState:
         results: name of the probe result in use; empty for none.
         against_model: the model of the run that this one is compared with; empty for the same.
         against_text: its text; empty for the same.
+        cell: of the compared maps, the cell that is held: row and column, `3-5`; empty for none.
         show: which heads are listed, one of `SHOWN`.
         find: what the list of heads is searched for.
         at: position of the token whose prediction is looked at; None takes the masked or the last one.
@@ -94,6 +95,7 @@ class ViewState:
     results: str = ""
     against_model: str = ""
     against_text: str = ""
+    cell: str = ""
     show: str = "all"
     find: str = ""
     at: int | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import dash_mantine_components as dmc
-from dash import Dash, Input, Output, ctx, html
+from dash import ClientsideFunction, Dash, Input, Output, ctx, dcc, html
 from dash.exceptions import PreventUpdate
 
 from attnlens.capture.tokens import printable
@@ -19,7 +19,7 @@ from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.page import Control, Page
-from dashboards.pages.parts import card, data_table, folded, note, picture, refusal, with_loading
+from dashboards.pages.parts import aria, card, data_table, folded, note, picture, refusal, with_loading
 from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
@@ -29,12 +29,14 @@ SAME_MODEL = "(same)"
 T = TypeVar("T")
 
 _MOST_LISTED = 24  # words that only one text has
+_HINT = "Point at a cell: it is shown in all three. Click holds it; then the arrow keys move, and Escape lets it go."
 
 
 def layout(desk: Desk, view: ViewState) -> html.Div:
     """What to compare with, how far every head is from its counterpart, and one head in both runs."""
     return html.Div(
         [
+            dcc.Store(id=ids.HELD_CELL, data=view.cell),
             _form(desk, view),
             card(
                 "How far apart the heads are",
@@ -76,6 +78,14 @@ def register(app: Dash, desk: Desk) -> None:
         if not click or ctx.triggered_id != ids.APART_MAP:
             raise PreventUpdate
         return str(Head.parse(click["points"][0]["customdata"]))
+
+    browser: Any = app.clientside_callback
+    browser(
+        ClientsideFunction("compare", "showHeld"),
+        Output(ids.PAIR, "title"),
+        Input(ids.HELD_CELL, "data"),
+        Input(ids.PAIR, "children"),
+    )
 
 
 def with_what(model: str | None, text: str | None) -> dict[str, str]:
@@ -150,8 +160,13 @@ class Pair:
                     html.Figure([html.Figcaption(name), picture(figure, f"{view.title}: {name}")], className="side")
                     for name, figure in pictures
                 ],
+                id=ids.PAIR_PICTURES,
                 className="side-by-side",
+                tabIndex=0,
+                role="group",
+                **aria(label="One cell in all pictures. Arrow keys move it, Escape lets it go."),
             ),
+            _cell_line(),
             folded("The largest differences as a table", data_table(view.table())),
         ]
 
@@ -171,6 +186,12 @@ class Pair:
 
 def _listed(labels: Sequence[str]) -> str:
     return " ".join([*map(printable, labels[:_MOST_LISTED]), *(["…"] if len(labels) > _MOST_LISTED else [])])
+
+
+def _cell_line() -> html.P:
+    """Where the browser writes the weights of the cell that is pointed at or held."""
+    hint: dict[str, Any] = {"data-hint": _HINT}
+    return html.P(_HINT, id=ids.PAIR_CELL, className="note pair-cell", role="status", **hint)
 
 
 def _nothing_yet() -> html.Div:
@@ -222,5 +243,6 @@ PAGE = Page(
     controls=(
         Control("against_model", ids.AGAINST_MODEL, spelled={SAME_MODEL: ""}, shown=_second_model),
         Control("against_text", ids.AGAINST_TEXT),
+        Control("cell", ids.HELD_CELL, "data"),
     ),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from at_the_page import SENTENCE, expect, is_drawn, shows_head, waits_for_address
+from at_the_page import SENTENCE, expect, given_in, is_drawn, shows_head, waits_for_address
 
 pytestmark = pytest.mark.browser
 
@@ -51,6 +51,40 @@ def test_the_head_that_is_picked_is_the_head_that_is_compared(visit):
     page.click("#next-head")
 
     expect(page.locator("#pair")).to_contain_text("L1H3 over")
+
+
+def test_a_cell_is_the_same_cell_in_all_pictures(visit, model):
+    import attnlens
+    from attnlens.compare import compare_runs
+
+    lens = attnlens.load(str(model))
+    both = compare_runs(lens.capture(SENTENCE), lens.capture(OTHER))
+    first, second = (weights.tolist() for weights in both.maps("L1H2"))
+    words = both.rows.labels
+    page = visit(f"compare?head=L1H2&against_text={quote(OTHER)}")
+    page.locator(PAIR).nth(2).wait_for(state="attached")
+    page.locator("#pair-cell").scroll_into_view_if_needed()
+    box = page.locator("#pair .nsewdrag").nth(1).bounding_box()
+
+    def told(row: int, column: int) -> str:
+        return f"“{words[row]}” to “{words[column]}”: first {first[row][column]:.4f}, second {second[row][column]:.4f}"
+
+    for share in (0.3, 0.33):
+        page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] * 0.4)
+    expect(page.locator("#pair .hovertext")).to_have_count(3)
+    page.mouse.click(box["x"] + box["width"] * 0.33, box["y"] + box["height"] * 0.4)
+    expect(page).to_have_url(re.compile(r"cell=\d+-\d+"))
+    row, column = map(int, given_in(page)["cell"].split("-"))
+    expect(page.locator("#pair-cell")).to_contain_text(told(row, column))
+    page.focus("#pair-pictures")
+    page.keyboard.press("ArrowRight")
+    waits_for_address(page, cell=f"{row}-{column + 1}")
+    page.reload()
+    expect(page.locator("#pair-cell")).to_contain_text(told(row, column + 1))
+    expect(page.locator("#pair .shapelayer path")).to_have_count(9)
+    page.focus("#pair-pictures")
+    page.keyboard.press("Escape")
+    expect(page.locator("#pair-cell")).to_contain_text("Point at a cell")
 
 
 def test_what_is_exported_is_what_is_shown(visit):

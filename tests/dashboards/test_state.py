@@ -45,6 +45,7 @@ STATES = st.builds(
     off=st.text(max_size=20),
     how=st.sampled_from(HOW),
     cut=st.text(max_size=20),
+    cell=st.text(max_size=9),
     other=st.text(max_size=20),
     patch=st.none() | st.integers(0, 999_999),
     patch_at=st.none() | st.integers(0, 999_999),
