@@ -78,9 +78,12 @@ def measure(
 
 def measures(as_json: JsonOption = False) -> None:
     """List the measures that are installed, with what they mean."""
+    from attnlens.measures.registry import broken_measures
     from attnlens.measures.registry import measures as installed_measures
 
     known = installed_measures().values()
+    for fault in broken_measures().values():
+        console.say(fault)
     if as_json:
         console.json({"measures": [_description(measure) for measure in known]})
         return

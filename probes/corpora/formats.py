@@ -1,17 +1,24 @@
-"""The formats that a corpus may have, and which one a file has: told by its first lines."""
+"""The formats that a corpus may have, and which one a file has: told by its first lines.
+
+A package adds one by an entry point in the group `attnlens.corpora` that names a `Format`; it is asked before the
+built-in ones, of which plain text takes whatever is left.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from attnlens.errors import CorpusError
+from attnlens.errors import CorpusError, PluginError
+from attnlens.plugins import installed, load_plugin
 from probes.corpora import blimp, conllu, gap, pairs, text, winobias
 from probes.corpora.data import Document
 from probes.corpora.faults import Faults
 from probes.corpora.files import Head, Source, read_head
 
-__all__ = ["FORMATS", "Format", "format_of", "known"]
+__all__ = ["FORMATS", "GROUP", "Format", "format_of", "formats", "known"]
+
+GROUP = "attnlens.corpora"
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,25 @@ FORMATS = {
 }  # fmt: skip
 
 
+def formats() -> dict[str, Format]:
+    """Every format by its name, in the order in which a file is held against them.
+
+    Raises:
+        PluginError: an entry point that is no `Format`, or has the name of another.
+    """
+    found: dict[str, Format] = {}
+    for name in installed(GROUP):
+        form = load_plugin(GROUP, name)
+        if not isinstance(form, Format):
+            raise PluginError(
+                f"the corpus format {name!r} is {type(form).__name__}; expected a Format of probes.corpora.formats."
+            )
+        if form.name in FORMATS or form.name in found:
+            raise PluginError(f"the corpus format {name!r} calls itself {form.name!r}, a name that is taken already.")
+        found[form.name] = form
+    return found | FORMATS
+
+
 def format_of(source: Source) -> Format:
     """The format of a file.
 
@@ -63,7 +89,7 @@ def format_of(source: Source) -> Format:
         CorpusError: it has none of them, is empty, or cannot be read.
     """
     head = read_head(source)
-    found = next((each for each in FORMATS.values() if each.recognise(head)), None)
+    found = next((each for each in formats().values() if each.recognise(head)), None)
     if found is None and not head.lines:
         raise CorpusError(f"{source.name} holds no sentence; expected {known()}.")
     if found is None:
@@ -73,5 +99,5 @@ def format_of(source: Source) -> Format:
 
 def known() -> str:
     """The formats in words."""
-    *others, last = (f"{each.name} ({each.looks})" for each in FORMATS.values())
+    *others, last = (f"{each.name} ({each.looks})" for each in formats().values())
     return f"{', '.join(others)} or {last}"

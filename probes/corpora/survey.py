@@ -11,7 +11,7 @@ from attnlens.errors import CorpusError
 from probes.corpora.data import Corpus, Document, Sentence
 from probes.corpora.faults import Faults, at
 from probes.corpora.files import Source
-from probes.corpora.formats import FORMATS, Format
+from probes.corpora.formats import Format, formats
 
 __all__ = ["counted", "survey"]
 
@@ -73,7 +73,7 @@ def counted(
 def _walk(form: str, sources: Sequence[Source], skip_bad: bool, *, trees_only: bool = False) -> Iterator[Document]:
     """The documents once more; of things that can be pickled, so that other processes can read the corpus too."""
     faults = Faults(skip_bad)
-    documents = FORMATS[form].read(sources, faults)
+    documents = formats()[form].read(sources, faults)
     name = " + ".join(source.name for source in sources)
     return _with_trees(documents, name, faults) if trees_only else documents
 

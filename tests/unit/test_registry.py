@@ -204,6 +204,25 @@ def test_every_measure_describes_itself():
         assert not measure.instead or measure.instead in known
 
 
+def test_a_measure_that_cannot_be_loaded_is_named_and_takes_no_other_with_it(monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    from attnlens import plugins
+    from attnlens.measures import registry
+
+    real = plugins.installed
+    broken = EntryPoint("broken", "no_such_package:MEASURE", registry.GROUP)
+    wrong = EntryPoint("wrong", "attnlens.measures.pattern_measures:ENTROPY", registry.GROUP)
+    for module in (plugins, registry):
+        monkeypatch.setattr(module, "installed", lambda group: real(group) | {"broken": broken, "wrong": wrong})
+
+    faults = registry.broken_measures()
+
+    assert set(registry.measures()) == set(real(registry.GROUP))
+    assert "no_such_package:MEASURE" in faults["broken"]
+    assert "registered as the measure 'wrong'" in faults["wrong"]
+
+
 def test_an_unknown_name_is_answered_with_the_nearest_and_the_list():
     from attnlens.errors import UsageError
     from attnlens.measures.registry import find_measure

@@ -1,0 +1,1 @@
+"""One of everything that attnlens can be extended by."""
