@@ -79,10 +79,21 @@ def create_app(config: DashboardConfig | None = None, *, server: Flask | None = 
     app.layout = lambda: frame.layout(app, desk)  # made anew for each visit: results come up while it runs
     frame.register(app, desk)
     app.server.register_blueprint(routes)
+    _register_scripts(app, prefix)
     policy = page_policy(app.csp_hashes(), config.frame_ancestors)
     guard(app.server, config, policy, lambda path: find_page(path, ViewState()) is not None, prefix=prefix)
     app.server.extensions[f"attnlens{prefix}"] = desk
     return app
+
+
+def _register_scripts(app: Dash, prefix: str) -> None:
+    """Let this process serve Dash's scripts before it has served a page.
+
+    Dash notes which scripts there are when it writes a page. Of several worker processes one may write the page and
+    another be asked for its scripts, which it would refuse.
+    """
+    with app.server.test_request_context(prefix):
+        app.index()
 
 
 def desk_of(app: Dash) -> Desk:

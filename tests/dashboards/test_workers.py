@@ -178,3 +178,14 @@ def test_a_notebook_shows_an_opened_model_in_a_frame(random_bert):
     assert "frame-ancestors http://localhost:*" in policy
     with pytest.raises(UsageError, match=r"attnlens\.load"):
         show(7)
+
+
+def test_a_worker_serves_the_scripts_of_a_page_that_another_wrote():
+    """Never asked for a page, it still knows Dash's scripts."""
+    from dashboards.app import create_app
+
+    fresh = create_app(DashboardConfig()).server.test_client()
+
+    answer = fresh.get("/_dash-component-suites/dash/html/dash_html_components.min.js", buffered=True)
+
+    assert answer.status_code == 200
