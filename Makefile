@@ -17,7 +17,6 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 # Stamps: one per set of packages, renewed when what they were made from changes.
 CORE := $(VENV)/.attnlens-core
 FULL := $(VENV)/.attnlens-full
-DOCS := $(VENV)/.attnlens-docs
 PINNED := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -70,9 +69,9 @@ families: export HF_HUB_OFFLINE = 1
 families: $(FULL) ## measure every family of models again and renew the table in docs/families.md
 	$(BIN)/python tools/families_table.py
 
-docs: $(DOCS) ## build the documentation into build/docs; a broken link is an error
+docs: $(FULL) ## build the documentation into build/docs; a warning is an error
 	$(BIN)/python tools/help_blocks.py
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
 	@echo "build/docs/index.html"
 
 constraints: ## renew constraints.txt: torch $(TORCH), the newest releases that pyproject.toml allows
@@ -97,9 +96,5 @@ $(CORE): $(PINNED) | $(BIN)/python
 
 $(FULL): $(PINNED) | $(BIN)/python
 	@echo "installing attnlens and its development tools into $(VENV); a few minutes the first time"
-	$(INSTALL) --editable ".[dev,minilm,frequencies,ray]"
-	@touch $(CORE) $@
-
-$(DOCS): $(PINNED) | $(BIN)/python
-	$(INSTALL) --editable ".[docs]"
+	$(INSTALL) --editable ".[dev,docs,minilm,frequencies,ray]"
 	@touch $(CORE) $@

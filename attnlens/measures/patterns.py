@@ -59,14 +59,14 @@ def breadth(
 
 
 def distance(pattern: Float[Tensor, "*batch query key"], first_query: int = 0) -> Float64[Tensor, "*batch query"]:
-    """Mean |query - key| under the weights, in tokens, 0 and up."""
+    """Mean distance of query and key under the weights, in tokens, 0 and up."""
     return (pattern.double() * _offsets(pattern, first_query).abs()).sum(-1)
 
 
 def distance_variance(
     pattern: Float[Tensor, "*batch query key"], first_query: int = 0
 ) -> Float64[Tensor, "*batch query"]:
-    """Variance of |query - key| under the weights, in square tokens, 0 and up: 0 is one distance only.
+    """Variance of the distance of query and key under the weights, in square tokens, 0 and up: 0 is one distance only.
 
     Where a row sums to less than 1 (sinks), of the part that goes to tokens; NaN for a row without weight.
     """

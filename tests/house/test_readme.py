@@ -1,4 +1,4 @@
-"""The README's commands run as printed, in order, in an empty folder; so does its Python."""
+"""The commands of the README and of the first pages run as printed, in an empty folder; so does the README's Python."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import pytest
 from documents import ROOT, console_lines
 
 README = ROOT / "README.md"
+FIRST_PAGES = (README, ROOT / "docs" / "index.md", ROOT / "docs" / "start.md")
 SCRIPTS = Path(sys.executable).parent
 
 
 def commands() -> list[list[str]]:
-    """Every `attnlens` command of the README, as words."""
-    lines = (shlex.split(line, comments=True) for line in console_lines(README))
-    return [words for words in lines if words and words[0] == "attnlens"]
+    """Every `attnlens` command of these pages, as words; what stands on several runs once."""
+    lines = [tuple(shlex.split(line, comments=True)) for page in FIRST_PAGES for line in console_lines(page)]
+    return [list(words) for words in dict.fromkeys(lines) if words and words[0] == "attnlens"]
 
 
 @pytest.fixture(scope="module")
