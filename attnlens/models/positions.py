@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-__all__ = ["PositionScheme", "longest_text", "position_scheme", "position_table"]
+__all__ = ["PositionScheme", "longest_text", "position_modules", "position_scheme", "position_table"]
 
 PositionScheme = Literal["sinusoidal", "learned", "rope", "alibi", "relative bias", "none", "unknown"]
 
@@ -45,7 +45,7 @@ def longest_text(module: nn.Module) -> int | None:
     rotary embedding is limited by the length that the config names, beyond which the model was never trained. A
     relative bias, ALiBi and tables that grow as needed have no limit, and a sliding window is none.
     """
-    limits = [rows - first for rows, first in (_rows(part) for part in _position_modules(module)) if rows]
+    limits = [rows - first for rows, first in (_rows(part) for part in position_modules(module)) if rows]
     scheme, config = position_scheme(module), _config_of(module)
     if scheme == "rope":
         named = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
@@ -60,7 +60,7 @@ def position_table(module: nn.Module) -> Tensor | None:
 
     Tables that grow as needed are given as far as they were built.
     """
-    for part in _position_modules(module):
+    for part in position_modules(module):
         weight = getattr(part, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim == 2:
             return weight.detach()[_rows(part)[1] :]
@@ -111,7 +111,7 @@ def _are_sinusoids(table: Tensor) -> bool:
     return any(bool(((sine**2 + cosine**2 - 1).abs() < 1e-2).all()) for sine, cosine in layouts)
 
 
-def _position_modules(module: nn.Module) -> Iterator[nn.Module]:
+def position_modules(module: nn.Module) -> Iterator[nn.Module]:
     """Modules that look a position up."""
     for name, part in module.named_modules():
         if _TABLE_NAME.fullmatch(_last(name)):
@@ -120,7 +120,7 @@ def _position_modules(module: nn.Module) -> Iterator[nn.Module]:
 
 def _tables(module: nn.Module) -> Iterator[Tensor]:
     """The tables of positions, however they are held."""
-    for part in _position_modules(module):
+    for part in position_modules(module):
         weight = getattr(part, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim == 2:
             yield weight

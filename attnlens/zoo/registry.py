@@ -17,6 +17,7 @@ __all__ = [
     "card",
     "embedded_corpus",
     "embedded_models",
+    "embedded_sentences",
     "example_texts",
     "find_embedded",
 ]
@@ -130,6 +131,19 @@ def find_embedded(name: str) -> Path | None:
 def embedded_corpus() -> Path:
     """The embedded corpus: sentences of the grammar with gold trees and coreference, as CoNLL-U."""
     return _HERE / "data" / "grammar.conllu"
+
+
+def embedded_sentences(characters: int) -> str:
+    """The beginning of the embedded corpus as plain text, whole sentences of about so many characters together."""
+    sentences: list[str] = []
+    with embedded_corpus().open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("# text = "):
+                sentences.append(line.removeprefix("# text = ").strip())
+                characters -= len(sentences[-1])
+            if characters <= 0:
+                break
+    return " ".join(sentences)
 
 
 def card(name: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Views and figures of the steps inside a model, for the pages below `/inside` and for reports."""
