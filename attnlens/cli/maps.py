@@ -21,8 +21,8 @@ _WEIGHT = (38, 110, 180)
 _PLAIN_BELOW = 0.1
 _SHADES = "·░▒▓█"
 _MAX_LABEL = 14
-_NUMBER_LEGEND = "percent of the row's attention; · below half a percent; blank: not visible"
-_SHADE_LEGEND = "░ from 20 percent of the row's attention, ▒ 40, ▓ 60, █ 80; blank: not visible"
+_NUMBER_LEGEND = "percent of {}; · below half a percent; blank: not visible"
+_SHADE_LEGEND = "░ from 20 percent of {}, ▒ 40, ▓ 60, █ 80; blank: not visible"
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,13 @@ def token_matrix(
     columns: Sequence[str],
     *,
     width: int,
+    whole: str = "the row's attention",
 ) -> Text | None:
     """The token x token map of one head: percent of each row's attention, rows from, columns to.
 
     `·` stands for less than half a percent, blank for a key that the query does not see. With many tokens the
-    numbers give way to shades; the last line says which it is. None when even shades do not fit into `width` columns.
+    numbers give way to shades; the last line says which it is, and that they are parts of `whole`. None when even
+    shades do not fit into `width` columns.
     """
     label = min(max(map(cell_len, rows), default=1), _MAX_LABEL)
     margin = label + 5
@@ -121,7 +123,7 @@ def token_matrix(
         for weight, is_seen in zip(row, seen, strict=True):
             line.append_text(_token_cell(float(weight), bool(is_seen), cell))
         lines.append(line)
-    lines.append(Text(_SHADE_LEGEND if cell == 1 else _NUMBER_LEGEND, style="dim"))
+    lines.append(Text((_SHADE_LEGEND if cell == 1 else _NUMBER_LEGEND).format(whole), style="dim"))
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 

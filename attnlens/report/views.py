@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from attnlens.capture.run import Capture
 from attnlens.errors import UsageError
 from attnlens.heads import Head
-from attnlens.report.maps import Choice, held_heads, maps_of
+from attnlens.report.maps import Choice, Window, held_heads, maps_of
 from attnlens.report.metrics import METRICS, Metric, metric_values
 from attnlens.report.results import HeadResult, HeadResults, Label
 from attnlens.report.tables import Cell, Table, count, number
@@ -226,6 +226,7 @@ def pattern_view(
     words: bool = False,
     hide_special: bool = False,
     results: HeadResults | None = None,
+    window: Window | None = None,
 ) -> PatternView:
     """One head's pattern, by tokens or by words.
 
@@ -235,15 +236,17 @@ def pattern_view(
         words: sum over the pieces of the word attended to, mean over the pieces of the word that attends.
         hide_special: leave out rows and columns of special tokens; the rest is not renormalised.
         results: probe results of the same model, for the head's labels.
+        window: a part of the map, in tokens.
 
     Raises:
         HeadAddressError: the model has no such head.
         ResultsError: the labels are of another model.
+        UsageError: no part of the map lies in the window.
     """
     head = head_of(run, head)
     if results is not None:
         results.check_same_model(run.anatomy)
-    maps = maps_of(run, [head], Choice(words=words, hide_special=hide_special))
+    maps = maps_of(run, [head], Choice(words=words, hide_special=hide_special), window)
     shown = maps.weights[0]
     return PatternView(
         head=head,
