@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from transformers.utils import logging as hf_logging
 
 from attnlens.capture.tokens import printable
 from attnlens.errors import AttnlensError, ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError, UsageError
+from attnlens.sizes.possible import refuse_impossible
 from attnlens.zoo.registry import PLANTED, find_embedded
 
 __all__ = ["LoadedModel", "as_dtype", "empty_model", "load_config", "load_pretrained"]
@@ -105,7 +107,8 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PretrainedConf
     """The config of an embedded model, a local folder, a hub id, or one in a JSON file of its own; no weights are read.
 
     Raises:
-        ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError: as `load_pretrained`.
+        ModelNotFoundError, UnsafeWeightsError, UnsupportedModelError: as `load_pretrained`; also sizes that no model
+            can have.
     """
     if not name.strip():
         raise UsageError("the model's name is empty; expected attnlens/NAME, a folder, a config.json or a hub id.")
@@ -113,8 +116,19 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> PretrainedConf
     folder = file if file is not None and file.is_file() else _folder(name)
     if folder is not None and folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelNotFoundError(f"{printable(name)} has no config.json; expected a model's folder, or such a file.")
+    if folder is not None:
+        refuse_impossible(_settings(folder if folder.is_file() else folder / "config.json"))
     with _quiet():
         return _config(name, folder, trust_remote_code)
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """What a config's file says; nothing where it cannot be read, which transformers will explain."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def empty_model(config: PretrainedConfig, *, trust_remote_code: bool = False) -> nn.Module:

@@ -1,8 +1,8 @@
-"""How large a model is and what its attention costs, told from its config alone: no weights are read or made."""
+"""How large a model is and what it costs, told from its config alone: no weights are read or made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,10 @@ from attnlens.models.anatomy import Anatomy, SelfCheck, Stack
 from attnlens.models.families import refuse_by_name
 from attnlens.models.loading import empty_model
 from attnlens.models.memory import MemoryEstimate, Request
+from attnlens.sizes.cache import cache_by_sharing, cache_bytes
+from attnlens.sizes.computing import attention_flops, crossing, linear_flops, moved_bytes
+from attnlens.sizes.parameters import Counted, count_parameters
+from attnlens.sizes.training import Activations, Training, activations_of, training_of
 
 __all__ = ["LENGTHS", "Cost", "ModelSize", "model_size"]
 
@@ -32,6 +36,9 @@ class Cost:
         lazy: bytes that a lazy run keeps, points and logits left out.
         weights: bytes of every attention weight, in float32 at least.
         attention_flops: additions and multiplications of scores and of weighing values, causal halves not computed.
+        linear_flops: of everything that is done to each token by itself.
+        moved: "eager", "fused" -> bytes that attention reads and writes in main memory.
+        activations: bytes that the backward pass of training needs of this text.
         fits: the model's positions reach so far.
     """
 
@@ -40,6 +47,9 @@ class Cost:
     lazy: int
     weights: int
     attention_flops: int
+    linear_flops: int
+    moved: Mapping[str, int]
+    activations: Activations
     fits: bool
 
 
@@ -50,11 +60,15 @@ class ModelSize:
     Attributes:
         family, architecture: transformers' `model_type`, and the class.
         n_parameters: shared ones counted once.
+        counted: the same by what they are for.
         dtype: precision that figures are for.
         weight_bytes: of the parameters.
+        training: what training adds to them, whatever the text.
         d_model: width of the residual stream.
         max_length: longest text; None where the config names none.
         kv_bytes_per_token: of the key-value cache, before any window is full; 0 for a model that keeps none.
+        kv_by_sharing: "MHA", "GQA", "MQA" -> the same if heads shared their keys so.
+        crossing: length of a text from which attention's part that grows with the square outweighs the linear one.
         stacks: sizes of each kind of attention; nothing in them is proven.
         costs: by length.
     """
@@ -62,11 +76,15 @@ class ModelSize:
     family: str
     architecture: str
     n_parameters: int
+    counted: Counted
     dtype: str
     weight_bytes: int
+    training: Training
     d_model: int
     max_length: int | None
     kv_bytes_per_token: int
+    kv_by_sharing: Mapping[str, int]
+    crossing: int
     stacks: tuple[Stack, ...]
     costs: tuple[Cost, ...]
 
@@ -94,7 +112,8 @@ def model_size(
     refuse_by_name(model)
     precision = dtype or _precision(config)
     stacks = _stacks(config)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    counted = count_parameters(model, config)
+    parameters = counted.parts.total
     text = _decoder_config(config)
     d_model = int(text.hidden_size)
     max_length = _first(text, "max_position_embeddings", "max_target_positions") or None
@@ -105,13 +124,17 @@ def model_size(
         family=str(config.model_type),
         architecture=type(model).__name__,
         n_parameters=parameters,
+        counted=counted,
         dtype=anatomy.dtype,
         weight_bytes=parameters * precision.itemsize,
+        training=training_of(parameters, precision.itemsize),
         d_model=d_model,
         max_length=max_length,
-        kv_bytes_per_token=_cache_bytes(stacks, 1, windows, precision.itemsize),
+        kv_bytes_per_token=cache_bytes(stacks, 1, windows, precision.itemsize),
+        kv_by_sharing=cache_by_sharing(stacks, 1, windows, precision.itemsize),
+        crossing=crossing(stacks, counted),
         stacks=stacks,
-        costs=tuple(_cost(anatomy, n, windows, precision.itemsize) for n in lengths),
+        costs=tuple(_cost(anatomy, counted, n, windows, precision.itemsize) for n in lengths),
     )
 
 
@@ -191,31 +214,31 @@ def _windows(config: Any, stacks: Sequence[Stack]) -> tuple[int | None, ...]:
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
-def _cache_bytes(stacks: Sequence[Stack], n_tokens: int, windows: Sequence[int | None], itemsize: int) -> int:
-    """Keys and values that generation keeps; an encoder, and a model that does not write, keep none."""
-    total = 0
-    for stack in stacks:
-        per_token = 2 * stack.n_kv_heads * stack.d_head * itemsize
-        if stack.letter == CROSS:
-            total += stack.n_layers * per_token * n_tokens
-        elif stack.causal:
-            total += sum(per_token * (n_tokens if window is None else min(window - 1, n_tokens)) for window in windows)
-    return total
-
-
-def _cost(anatomy: Anatomy, n_tokens: int, windows: Sequence[int | None], itemsize: int) -> Cost:
+def _cost(anatomy: Anatomy, counted: Counted, n_tokens: int, windows: Sequence[int | None], itemsize: int) -> Cost:
     n_source = n_tokens if anatomy.is_encoder_decoder else 0
     lazy, weights = (
         MemoryEstimate.of(anatomy, n_tokens, Request(weights=dense, logits=False), itemsize, n_source).kept
         for dense in (False, True)
     )
-    flops = 0
-    for stack in anatomy.stacks:
-        pairs = n_tokens * (n_tokens + 1) // 2 if stack.causal else n_tokens * n_tokens
-        flops += 4 * stack.n_layers * stack.n_heads * stack.d_head * pairs
-    cache = _cache_bytes(anatomy.stacks, n_tokens, windows, itemsize)
-    fits = anatomy.max_length is None or n_tokens <= anatomy.max_length
-    return Cost(n_tokens, cache, lazy, weights, flops, fits)
+    stacks = anatomy.stacks
+    return Cost(
+        n_tokens=n_tokens,
+        kv_cache=cache_bytes(stacks, n_tokens, windows, itemsize),
+        lazy=lazy,
+        weights=weights,
+        attention_flops=attention_flops(stacks, n_tokens),
+        linear_flops=linear_flops(counted, n_tokens),
+        moved={kind: moved_bytes(stacks, n_tokens, itemsize, fused=kind == "fused") for kind in ("eager", "fused")},
+        activations=activations_of(
+            stacks,
+            counted,
+            d_model=anatomy.d_model,
+            vocabulary=anatomy.vocab_size,
+            n_tokens=n_tokens,
+            itemsize=itemsize,
+        ),
+        fits=anatomy.max_length is None or n_tokens <= anatomy.max_length,
+    )
 
 
 def _anatomy(

@@ -35,7 +35,7 @@ def test_parameters_and_heads_are_those_of_the_model(name):
     model, size = size_of(family)
 
     eager = eager_attentions(model, family.inputs(batch=1))
-    assert size.n_parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert size.n_parameters == sum(parameter.numel() for parameter in model.parameters()) == model.num_parameters()
     found = {stack.letter: (stack.n_layers, stack.n_heads) for stack in size.stacks}
     assert found == {letter: (len(layers), layers[0].shape[1]) for letter, layers in eager.items()}
 
@@ -87,6 +87,15 @@ def test_a_config_in_a_file_is_enough(cli, tmp_path):
     assert max(map(len, plain.out.splitlines()[1:])) <= 80
 
 
+def test_presets_are_listed_and_told(cli):
+    listed, told = json.loads(cli("size", "--presets", "--json").out), cli("size", "--preset", "mixtral-8x7b")
+
+    assert {"gpt3", "bert-base", "gpt2"} <= {preset["name"] for preset in listed["presets"]}
+    assert (told.code, told.err) == (0, "")
+    for part in ("46,702,792,704", "12,879,925,248 for each token", "experts", "arXiv:2401.04088"):
+        assert part in told.out
+
+
 def test_precision_and_lengths_change_what_is_told(cli, bert):
     single, half = (
         json.loads(cli("size", bert, "--json", "--dtype", dtype, "--lengths", "16,32").out)
@@ -107,7 +116,9 @@ def test_precision_and_lengths_change_what_is_told(cli, bert):
         (LLAMA_8B, ["--lengths", "many"], 2, "--lengths 128,512"),
         (LLAMA_8B, ["--lengths", "0"], 2, "--lengths 128,512"),
         (LLAMA_8B, ["--dtype", "int4"], 2, "bfloat16"),
-        (LLAMA_8B | {"num_attention_heads": 3}, [], 1, "cannot be loaded"),
+        (LLAMA_8B | {"num_attention_heads": 3}, [], 1, "num_attention_heads=3, which does not divide"),
+        (LLAMA_8B | {"num_hidden_layers": 0}, [], 1, "num_hidden_layers=0"),
+        (LLAMA_8B, ["--preset", "gpt3"], 2, "name one model"),
     ],
 )
 def test_what_has_no_size_is_one_line(cli, tmp_path, config, arguments, code, expected):
