@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -24,19 +24,52 @@ __all__ = ["OTHER", "Changes", "Cut", "corpus_of", "given_text", "heads_in", "re
 OTHER = "other"  # as a way to switch a head off: it passes on what it does in the second text
 MOST_CUTS = 64
 
+STACKS = {"E": "the encoder", "D": "the decoder", "X": "cross-attention"}
+
 _CUT = re.compile(r"(?P<query>\d{1,6})-(?P<key>\d{1,6})(?:@(?P<head>[A-Za-z0-9.:]+))?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """An edge that is cut: the positions of query and key, and the head; None for every head."""
+    """An edge that is cut: the positions of query and key, and the head; None for every head of a stack.
+
+    `stack` is the letter of that stack; empty for the main one.
+    """
 
     query: int
     key: int
     head: Head | None
+    stack: str = ""
 
     def __str__(self) -> str:
-        return f"{self.query}-{self.key}" + (f"@{self.head}" if self.head is not None else "")
+        where = self.stack if self.head is None else str(self.head)
+        return f"{self.query}-{self.key}" + (f"@{where}" if where else "")
+
+    @property
+    def letter(self) -> str:
+        """Letter of the stack whose positions these are; empty for the main one."""
+        return self.stack if self.head is None else self.head.stack
+
+    @property
+    def where(self) -> str:
+        """The head, or which heads, in words."""
+        if self.head is not None:
+            return str(self.head)
+        return f"every head of {STACKS[self.stack]}" if self.stack else "every head"
+
+    def edit(self, lens: Lens) -> Edit:
+        """The intervention.
+
+        Raises:
+            AttnlensError: a head or an edge that the model does not have.
+        """
+        from attnlens.interventions.edits import knock_out
+
+        edge = [(self.query, self.key)]
+        if self.head is not None or not self.stack:
+            return knock_out(lens, edge, () if self.head is None else (self.head,))
+        cut = knock_out(lens, edge, lens.anatomy.stack(self.stack).heads())
+        return replace(cut, label=f"knock out {self.query}->{self.key} in {self.where}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +99,7 @@ class Changes:
             AttnlensError: a head, an edge, a layer or a position that this model or text does not have; no second text,
                 or one of another length.
         """
-        from attnlens.interventions.edits import ablation, knock_out, patching
+        from attnlens.interventions.edits import ablation, patching
 
         edits: list[Edit] = []
         if self.off and self.how == OTHER:
@@ -74,22 +107,29 @@ class Changes:
         elif self.off:
             source = "corpus" if self.how == "zero" else corpus_of(desk, run)
             edits.append(ablation(lens, self.off, how=self.how, source=source))
-        for cut in self.cuts:
-            edits.append(knock_out(lens, [(cut.query, cut.key)], () if cut.head is None else (cut.head,)))
+        edits += [cut.edit(lens) for cut in self.cuts]
         if self.layer is not None:
             second = self._second(desk, run)
             edits.append(patching(lens, second, point="resid_post", layers=self.layer, positions=self.place))
         return reduce(add, edits) if edits else None
 
     def _second(self, desk: Desk, run: Mapping[str, Any]) -> Capture:
+        """The run that values are taken from; an encoder-decoder reads the second text, and writes the same."""
         if not self.other.strip():
             raise UsageError("there is no second text to take values from; type one under “Patch from a second text”.")
-        second = desk.runs.open(RunRequest(str(run["model"]), self.other), points=True)
-        first = desk.run(run)
-        if self.place is None and len(second.tokens) != len(first.tokens):
+        first, model = desk.run(run), str(run["model"])
+        if first.source is None:
+            second = desk.runs.open(RunRequest(model, self.other), points=True)
+            n_first, n_second = len(first.tokens), len(second.tokens)
+        else:
+            second = desk.runs.open(RunRequest(model, self.other, TARGET, first.text), points=True)
+            reads = self.how == OTHER and any(head.stack == "E" for head in self.off)
+            one, two = (first.source, second.source) if reads else (first, second)
+            n_first, n_second = (len(part.tokens) if part is not None else 0 for part in (one, two))
+        if self.place is None and n_second != n_first:
             raise UsageError(
-                f"the text has {len(first.tokens)} tokens and the second one {len(second.tokens)}; values are put in "
-                "position by position, so give a second text of as many tokens, or patch one position of the stream."
+                f"the text has {n_first} tokens and the second one {n_second}; values are put in position by position, "
+                "so give a second text of as many tokens, or patch one position of the stream."
             )
         return second
 
@@ -112,34 +152,49 @@ def heads_in(text: str) -> tuple[Head, ...]:
 def read_cuts(text: str) -> tuple[Cut, ...]:
     """The edges that an address names; what is none is left out.
 
-    >>> [str(cut) for cut in read_cuts("5-2@L0H1,x,4-0")]
-    ['5-2@L0H1', '4-0']
+    >>> [str(cut) for cut in read_cuts("5-2@L0H1,x,4-0,1-1@E")]
+    ['5-2@L0H1', '4-0', '1-1@E']
     """
     found = []
     for part in text.split(",")[:MOST_CUTS]:
         if match := _CUT.fullmatch(part.strip()):
+            query, key, where = int(match["query"]), int(match["key"]), match["head"] or ""
             try:
-                head = Head.parse(match["head"]) if match["head"] else None
+                found.append(
+                    Cut(query, key, None, where) if where in ("", *STACKS) else Cut(query, key, Head.parse(where))
+                )
             except HeadAddressError:
                 continue
-            found.append(Cut(int(match["query"]), int(match["key"]), head))
     return tuple(dict.fromkeys(found))
 
 
 def given_text(lens: Lens, run: Mapping[str, Any], capture: Capture) -> Any:
-    """What the model is given to run a request again: its text, or its pair.
+    """What the model is given to run a request again: its text, or its pair (what is read and what is written).
 
     Raises:
         UsageError: the tokenizer cuts the text into other tokens than the run has, as of one that was generated.
     """
     asked = RunRequest.from_json(run)
-    text: Any = asked.texts if asked.kind in (PAIR, TARGET) else capture.text
-    if asked.kind != TARGET and (n_tokens := lens.n_tokens(text)) != len(capture.tokens):
+    if capture.source is not None:
+        text: Any = (capture.source.text, capture.text)
+        n_tokens, instead = _n_written(lens, text), "a text to read and one to write"
+    else:
+        text = asked.texts if asked.kind == PAIR else capture.text
+        n_tokens, instead = lens.n_tokens(text), "a single text"
+    if n_tokens != len(capture.tokens):
         raise UsageError(
-            f"by itself this text is cut into {n_tokens} tokens, and the run has {len(capture.tokens)}; run it as a "
-            "single text to change the model on it."
+            f"by itself this text is cut into {n_tokens} tokens, and the run has {len(capture.tokens)}; run it as "
+            f"{instead} to change the model on it."
         )
     return text
+
+
+def _n_written(lens: Lens, pair: tuple[str, str]) -> int:
+    """Tokens of what an encoder-decoder is given as written, the one that it starts from included."""
+    from attnlens.interventions.effects import one_text
+
+    written = one_text(lens, pair).texts[0]
+    return 0 if written is None else len(written.tokens)
 
 
 def corpus_of(desk: Desk, run: Mapping[str, Any]) -> list[Capture]:

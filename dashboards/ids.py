@@ -169,5 +169,6 @@ CUT_ADD = "cut-add"
 CUT_LIST = "cut-list"
 CUT = "cut"  # type of the pattern-matching ids {"type": CUT, "index": ...}
 OTHER_TEXT = "other-text"
+TWO_STACKS = "two-stacks"  # what the parts of the page show of an encoder-decoder
 PATCH = "patch"
 PATCH_AT = "patch-at"

@@ -124,7 +124,7 @@ def _cells(view: AblationView, colours: Theme) -> go.Heatmap:
     known = np.isfinite(view.values)
     high = float(np.nanmax(view.values)) if view.measured else 1.0
     quiet = [[0.0, colours.unlabelled], [1.0, colours.unlabelled]]
-    heads = [[Head(layer, head) for head in range(view.n_heads)] for layer in range(view.n_layers)]
+    heads = [[Head(layer, head, view.stack) for head in range(view.n_heads)] for layer in range(view.n_layers)]
     gap = 2 if view.n_heads <= 32 else 1
     return go.Heatmap(
         z=np.where(known, view.values, 0.0),

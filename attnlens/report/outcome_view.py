@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from attnlens.heads import Head
+from attnlens.heads import Head, in_words
 from attnlens.report.tables import Table, count, number
 
 if TYPE_CHECKING:
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["MAIN", "AblationView", "ChangeView", "StatesView", "ablation_view", "change_view", "states_view"]
 
 MAIN = ("", "D")
-"""Letters of the stack that the map shows: the only one, or the decoder."""
+"""Letters of the main stack: the only one, or the decoder."""
 
+_STACKS = {"E": "Encoder", "D": "Decoder", "X": "Cross-attention, from what is written to what is read"}
 _CLICK = "Click a head, or move to it by the arrow keys and press space, to switch it off and on."
 
 
 @dataclass(frozen=True)
 class AblationView:
-    """Every head of a model: whether it is switched off, and what switching it off alone does.
+    """Every head of a stack: whether it is switched off, and what switching it off alone does.
 
     Attributes:
+        stack: letter of the stack; empty for the only one.
         n_layers, n_heads: size of the map.
         off: the heads that are off.
         values: effect of each head by itself, NaN where it was not measured.
@@ -35,6 +37,7 @@ class AblationView:
         title, caption: plain text.
     """
 
+    stack: str
     n_layers: int
     n_heads: int
     off: frozenset[Head]
@@ -51,7 +54,7 @@ class AblationView:
 
     def table(self) -> Table:
         """One row per head, the largest effect first where effects were measured."""
-        heads = [Head(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
+        heads = [Head(layer, head, self.stack) for layer in range(self.n_layers) for head in range(self.n_heads)]
         value = {head: float(self.values[head.layer, head.head]) for head in heads}
         heads.sort(key=lambda head: 0.0 if np.isnan(value[head]) else -value[head])
         rows = tuple(
@@ -119,30 +122,42 @@ class StatesView:
 
 
 def ablation_view(
-    n_layers: int, n_heads: int, off: Collection[Head], effects: Mapping[Head, float], name: str, unit: str
+    n_layers: int,
+    n_heads: int,
+    off: Collection[Head],
+    effects: Mapping[Head, float],
+    name: str,
+    unit: str,
+    stack: str = "",
 ) -> AblationView:
     """A map of heads that can be switched off.
 
     Args:
-        n_layers: of the model.
+        n_layers: of the stack.
         n_heads: per layer.
-        off: the heads that are off; those that the model lacks, and those of an encoder, are left out.
+        off: the heads that are off; those that the stack lacks are left out, those of others are named.
         effects: what switching a head off alone does, of the heads that were measured.
         name: of the effect.
         unit: of the effect.
+        stack: letter of the stack in an encoder-decoder; a head without a letter is the decoder's.
     """
     values = np.full((n_layers, n_heads), np.nan)
     for head, effect in effects.items():
         values[head.layer, head.head] = effect
-    main = (replace(head, stack="") for head in off if head.stack in MAIN)
-    known = frozenset(head for head in main if head.layer < n_layers and head.head < n_heads)
+    letters = MAIN if stack in MAIN else (stack,)
+    own = (Head(head.layer, head.head, stack) for head in off if head.stack in letters)
+    known = frozenset(head for head in own if head.layer < n_layers and head.head < n_heads)
     state = f"{count(len(known), 'head')} of {n_layers * n_heads} switched off." if known else "Every head is on."
+    if stack:
+        others = in_words(head for head in off if head.stack not in letters)
+        state = f"{_STACKS[stack]}. {state}" + (f" Off in another stack: {others}." if others else "")
     told = ""
     if effects:
         most = max(effects, key=lambda head: effects[head])
         blank = f" {unit}" if unit else ""
         told = f" Colour is the {name} when a head alone is off: most for {most}, {number(effects[most], 3)}{blank}."
-    return AblationView(n_layers, n_heads, known, values, name, unit, "Heads switched off", f"{state} {_CLICK}{told}")
+    caption = f"{state} {_CLICK}{told}"
+    return AblationView(stack, n_layers, n_heads, known, values, name, unit, "Heads switched off", caption)
 
 
 def change_view(found: PredictionChange, *, masked: bool, causal: bool) -> ChangeView:

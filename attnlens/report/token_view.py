@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["TokenRow", "TokensView", "tokens_view"]
 
 MOST = 12  # tokens of a text that are asked about
+_TWO_STACKS = "These tables are told for models of one stack; this one reads with one stack and writes with another."
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def tokens_view(lens: Lens, run: Capture, head: Head | str) -> TokensView:
     """
     from attnlens.models.head_tokens import head_tokens
 
+    if run.anatomy.is_encoder_decoder:
+        return TokensView((), (_TWO_STACKS,), "")
     labels = {token.id: token.label for token in reversed(run.tokens) if not token.special}
     asked = tuple(dict.fromkeys(token.id for token in run.tokens if not token.special))[:MOST]
     if not asked or lens.tokenizer is None:

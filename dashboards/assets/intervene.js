@@ -19,13 +19,18 @@
     return match ? [Number(match[2]), Number(match[3])] : [0, 0];
   }
 
+  function letter(name) {
+    const match = HEAD.exec(name || "");
+    return match ? match[1] : "";
+  }
+
   /* The list of heads with one more, or one less. */
   function switched(off, name) {
-    const head = name.replace(/^D/, ""); // the map shows the decoder, which needs no letter
+    const head = name.replace(/^D/, ""); // the decoder needs no letter
     const heads = parts(off).map((one) => one.replace(/^D/, ""));
     const others = heads.filter((one) => one !== head);
     if (others.length === heads.length) others.push(head);
-    others.sort((a, b) => address(a)[0] - address(b)[0] || address(a)[1] - address(b)[1]);
+    others.sort((a, b) => address(a)[0] - address(b)[0] || address(a)[1] - address(b)[1] || letter(a).localeCompare(letter(b)));
     return others.join(",");
   }
 
@@ -49,13 +54,16 @@
       },
 
       remember(run, head, off) {
-        if (run) Object.assign(grid, { layers: run.n_layers, heads: run.n_heads, head: head || "", off: off || "" });
+        if (!run) return "";
+        const stack = run.stacks.find((one) => one.letter === letter(head)) || { n_layers: run.n_layers, n_heads: run.n_heads };
+        Object.assign(grid, { layers: stack.n_layers, heads: stack.n_heads, head: head || "", off: off || "" });
         return "";
       },
 
       addCut(clicks, cuts, query, key, which, head) {
         if (!clicks || !query || !key) return none();
-        const edge = which === "all" ? `${query}-${key}` : `${query}-${key}@${head}`;
+        const where = which === "all" ? letter(head).replace("D", "") : head; // a letter: every head of that stack
+        const edge = where ? `${query}-${key}@${where}` : `${query}-${key}`;
         return parts(cuts).includes(edge) ? none() : [...parts(cuts), edge].join(",");
       },
 

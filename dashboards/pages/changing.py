@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, html
 from dash.exceptions import PreventUpdate
@@ -10,6 +11,7 @@ from dash.exceptions import PreventUpdate
 from attnlens.errors import AttnlensError, UsageError
 from attnlens.heads import Head
 from attnlens.report import figures
+from attnlens.report.maps import tokens_of
 from attnlens.report.outcome_view import (
     MAIN,
     AblationView,
@@ -26,10 +28,20 @@ from dashboards.pages.drawing import Run, is_open, need
 from dashboards.pages.parts import aria, data_table, folded, note, picture, refusal, room_for
 from dashboards.pages.reading import place_of
 
-__all__ = ["cut_buttons", "draw_off", "draw_outcome", "off_view", "register", "sweep_layer"]
+if TYPE_CHECKING:
+    from attnlens.capture.run import Capture
+    from attnlens.capture.tokens import Token
+    from attnlens.models.anatomy import Stack
+
+__all__ = ["cut_buttons", "cut_options", "draw_off", "draw_outcome", "off_view", "register", "sweep_layer"]
 
 MAX_ROWS = 4096  # tokens that a batch of ablated copies may have together
 _EFFECT = "effect of switching the head off"
+_TWO_STACKS = (
+    "This model reads one text and writes another. The prediction is of what it writes; heads and edges are those of "
+    "the selected head's stack (E encoder, D decoder, X from one to the other); the stream that is patched is the "
+    "decoder's, where a second text is read in the first one's place."
+)
 
 Sweep = dict[str, Any]
 
@@ -44,7 +56,7 @@ def register(app: Dash, desk: Desk) -> None:
 
 def _register_map(app: Dash, desk: Desk) -> None:
     shown = (Input(ids.RUN, "data"), Input(ids.OFF, "data"), Input(ids.SWEEP, "data"), Input(ids.HOW, "value"))
-    place = Input(ids.CHANGED_AT, "value")
+    place, chosen = Input(ids.CHANGED_AT, "value"), Input(ids.HEAD, "value")
 
     @app.callback(
         Output(ids.OFF_MAP, "figure"),
@@ -52,19 +64,21 @@ def _register_map(app: Dash, desk: Desk) -> None:
         Output(ids.OFF_CAPTION, "children"),
         *shown,
         place,
-        Input(ids.HEAD, "value"),
+        chosen,
         Input(ids.THEME, "data"),
     )
     def on_map(run: Run, off: str, sweep: Sweep, how: str, position: str, head: str, theme: str) -> Any:
         need(run, head, theme)
-        view = off_view(desk, run, off, sweep, how, position)
+        view = off_view(desk, run, off, sweep, how, position, head)
         figure = draw_off(view, head, theme)
         return figure, room_for(figure), view.caption
 
-    @app.callback(Output(ids.OFF_TABLE, "children"), *shown, place, Input(f"{ids.OFF_TABLE}-summary", "n_clicks"))
-    def on_table(run: Run, off: str, sweep: Sweep, how: str, position: str, clicks: int | None) -> Any:
-        need(run, is_open(clicks))
-        return data_table(off_view(desk, run, off, sweep, how, position).table())
+    opened = Input(f"{ids.OFF_TABLE}-summary", "n_clicks")
+
+    @app.callback(Output(ids.OFF_TABLE, "children"), *shown, place, chosen, opened)
+    def on_table(run: Run, off: str, sweep: Sweep, how: str, position: str, head: str, clicks: int | None) -> Any:
+        need(run, head, is_open(clicks))
+        return data_table(off_view(desk, run, off, sweep, how, position, head).table())
 
 
 def _register_outcome(app: Dash, desk: Desk) -> None:
@@ -100,19 +114,25 @@ def _register_outcome(app: Dash, desk: Desk) -> None:
         return cut_buttons(desk, run, cuts or "")
 
     @app.callback(
-        Output(ids.CUT_FROM, "data"),
-        Output(ids.CUT_TO, "data"),
+        Output(ids.CUT_FROM, "data"), Output(ids.CUT_TO, "data"), Input(ids.RUN, "data"), Input(ids.HEAD, "value")
+    )
+    def on_stack(run: Run, head: str) -> Any:
+        need(run, head)
+        return cut_options(desk, run, head)
+
+    @app.callback(
         Output(ids.PATCH_AT, "data"),
         Output(ids.PATCH, "data"),
+        Output(ids.TWO_STACKS, "children"),
         Input(ids.RUN, "data"),
     )
     def on_run(run: Run) -> Any:
         need(run)
         capture = desk.run(run)
-        tokens = [{"value": str(at), "label": f"{at} {token.label}"} for at, token in enumerate(capture.tokens)]
         layers = [{"value": str(layer), "label": f"layer {layer}"} for layer in range(capture.n_layers)]
         every, none = {"value": "", "label": "every token"}, {"value": "", "label": "no layer"}
-        return tokens, tokens, [every, *tokens], [none, *layers]
+        told = _TWO_STACKS if capture.anatomy.is_encoder_decoder else ""
+        return [every, *_named(capture.tokens)], [none, *layers], told
 
 
 def _register_sweep(app: Dash, desk: Desk) -> None:
@@ -123,15 +143,18 @@ def _register_sweep(app: Dash, desk: Desk) -> None:
         State(ids.HOW, "value"),
         State(ids.CHANGED_AT, "value"),
         State(ids.SWEEP, "data"),
+        State(ids.HEAD, "value"),
         prevent_initial_call=True,
     )
-    def on_step(step: dict[str, Any] | None, run: Run, how: str, position: str, sweep: Sweep | None) -> Any:
+    def on_step(step: dict[str, Any] | None, run: Run, how: str, position: str, sweep: Sweep | None, head: str) -> Any:
         need(step, run)
         assert step is not None
-        found = sweep_layer(desk, run, how, position, int(step["layer"]), sweep, step.get("key"))
-        if found is None:
-            raise PreventUpdate  # another text, position or way since: the sweep ends here
-        return found
+        found = sweep_layer(desk, run, how, position, int(step["layer"]), sweep, step.get("key"), head)
+        if found is not None:
+            return found
+        if sweep is None:
+            raise PreventUpdate
+        return sweep | {"of": sweep["done"]}  # another text, position, way or stack since: the sweep ends here
 
 
 def _register_choosing(app: Dash) -> None:
@@ -189,21 +212,43 @@ def _register_choosing(app: Dash) -> None:
     )
 
 
-def off_view(desk: Desk, run: Run, off: str, sweep: Sweep | None, how: str, position: str | None) -> AblationView:
-    """The heads that are off, with the effects of a sweep if it was of this text, position and way."""
+def off_view(
+    desk: Desk, run: Run, off: str, sweep: Sweep | None, how: str, position: str | None, head: str = ""
+) -> AblationView:
+    """The heads that are off in the stack of `head`, with a sweep's effects if it was of this text, place and way."""
     capture = desk.run(run)
+    stack = _stack_of(capture, head)
     effects: dict[Head, float] = {}
     name, unit = _EFFECT, ""
-    if sweep and sweep["key"] == _sweep_key(desk, run, how, place_of(desk, run, capture, position)):
+    if sweep and sweep["key"] == _sweep_key(desk, run, how, place_of(desk, run, capture, position), stack.letter):
         effects = {Head.parse(head): float(value) for head, value in sweep["effects"].items()}
         name, unit = str(sweep["name"]), str(sweep["unit"])
-    return ablation_view(capture.n_layers, capture.n_heads, heads_in(off or ""), effects, name, unit)
+    return ablation_view(stack.n_layers, stack.n_heads, heads_in(off or ""), effects, name, unit, stack.letter)
 
 
 def draw_off(view: AblationView, head: str, theme: str) -> Any:
     """The map of heads with a frame around the selected one."""
     chosen = Head.parse(head)
-    return figures.ablation_map(view, theme=theme, selected=chosen if chosen.stack in MAIN else None)
+    shown = chosen.stack == view.stack or {chosen.stack, view.stack} <= set(MAIN)
+    return figures.ablation_map(view, theme=theme, selected=chosen if shown else None)
+
+
+def cut_options(desk: Desk, run: Run, head: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """What attends and what is attended to in the stack of a head."""
+    capture = desk.run(run)
+    queries, keys = tokens_of(capture, _stack_of(capture, head).letter)
+    return _named(queries), _named(keys)
+
+
+def _named(tokens: Sequence[Token]) -> list[dict[str, str]]:
+    return [{"value": str(at), "label": f"{at} {token.label}"} for at, token in enumerate(tokens)]
+
+
+def _stack_of(capture: Capture, head: str) -> Stack:
+    """The stack of a head; the main one where the head has no letter, or one of a stack that this model lacks."""
+    letter = Head.parse(head).stack if head else ""
+    known = {stack.letter: stack for stack in capture.anatomy.stacks}
+    return known.get(letter) or known[capture.anatomy.main_stack]
 
 
 def draw_outcome(desk: Desk, run: Run, position: str | None, changes: Changes, theme: str) -> list[Any]:
@@ -252,14 +297,15 @@ def _question(desk: Desk, run: Run, place: int) -> tuple[Any, bool]:
 
 def cut_buttons(desk: Desk, run: Run, cuts: str) -> list[html.Button]:
     """One button per cut edge, which takes the cut back."""
-    tokens = desk.run(run).tokens
+    capture = desk.run(run)
 
-    def named(place: int) -> str:
+    def named(place: int, tokens: Sequence[Token]) -> str:
         return f"{place} {tokens[place].label}" if place < len(tokens) else str(place)
 
     buttons = []
     for index, cut in enumerate(read_cuts(cuts)):
-        text = f"{named(cut.query)} → {named(cut.key)} in {cut.head or 'every head'}"
+        queries, keys = tokens_of(capture, cut.letter)
+        text = f"{named(cut.query, queries)} → {named(cut.key, keys)} in {cut.where}"
         buttons.append(
             html.Button(
                 [text, html.Span(" ✕", **aria(hidden="true"))],
@@ -273,7 +319,14 @@ def cut_buttons(desk: Desk, run: Run, cuts: str) -> list[html.Button]:
 
 
 def sweep_layer(
-    desk: Desk, run: Run, how: str, position: str | None, layer: int, sweep: Sweep | None, key: str | None
+    desk: Desk,
+    run: Run,
+    how: str,
+    position: str | None,
+    layer: int,
+    sweep: Sweep | None,
+    key: str | None,
+    head: str = "",
 ) -> Sweep | None:
     """The sweep with one more layer: what each of its heads does when it alone is off.
 
@@ -285,6 +338,7 @@ def sweep_layer(
         layer: which to measure.
         sweep: what was measured before; layer 0 begins anew.
         key: of the sweep that goes on; None begins one.
+        head: of the stack whose heads are measured.
 
     Returns:
         The sweep, or None where the page asks for another one by now.
@@ -300,13 +354,13 @@ def sweep_layer(
         raise UsageError("every head can be measured with zeros, means or resampled values; choose one of these.")
     capture, lens = desk.run(run), desk.runs.lens(str(run["model"]))
     place = place_of(desk, run, capture, position)
-    now = _sweep_key(desk, run, how, place)
+    stack = _stack_of(capture, head)
+    now = _sweep_key(desk, run, how, place, stack.letter)
     if key not in (None, now) or (layer and (not sweep or sweep["key"] != now)):
         return None
     headless = not has_head(lens.model)
     text = given_text(lens, run, capture) if headless else _question(desk, run, place)[0]
-    main = capture.anatomy.stack(capture.anatomy.main_stack)
-    heads = [head for head in main.heads() if head.layer == layer]
+    heads = [each for each in stack.heads() if each.layer == layer]
     source = "corpus" if how == "zero" else corpus_of(desk, run)
     found = ablate_each(
         lens, text, Turn() if headless else Divergence(place), heads, how=how, source=source,
@@ -320,12 +374,12 @@ def sweep_layer(
         "name": found.metric,
         "unit": found.unit,
         "done": layer + 1,
-        "of": capture.n_layers,
+        "of": stack.n_layers,
     }
 
 
-def _sweep_key(desk: Desk, run: Run, how: str, place: int) -> str:
-    return "-".join((*desk.stamp(run), how, str(place)))
+def _sweep_key(desk: Desk, run: Run, how: str, place: int, letter: str) -> str:
+    return "-".join((*desk.stamp(run), how, str(place), letter))
 
 
 def _number(value: str | None) -> int | None:

@@ -30,7 +30,9 @@ _HINT = (
 
 def layout(desk: Desk, view: ViewState) -> html.Div:
     """The map of heads and what else can be done on the left, predictions before and after on the right."""
-    question = html.Div([position_select(view, ids.CHANGED_AT), _how(view), note(_HINT)], className="question")
+    question = html.Div(
+        [position_select(view, ids.CHANGED_AT), _how(view), note(_HINT), note(id=ids.TWO_STACKS)], className="question"
+    )
     return html.Div(
         [
             dcc.Store(id=ids.OFF, data=view.off),

@@ -225,7 +225,7 @@ def test_a_memo_keeps_what_was_used_last_and_no_failure():
 
 
 def test_a_text_that_is_read_differently_by_itself_is_refused(desk, shown, random_lens):
-    generated = SimpleNamespace(text=shown["text"], tokens=range(99), anatomy=random_lens.anatomy)
+    generated = SimpleNamespace(text=shown["text"], tokens=range(99), source=None, anatomy=random_lens.anatomy)
 
     from dashboards.changes import given_text
 
