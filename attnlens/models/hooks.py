@@ -35,6 +35,16 @@ class Listener:
 
         self._hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
 
+    def on_call(self, module: nn.Module, receive: Callable[[tuple[Any, ...], dict[str, Any]], None]) -> None:
+        """Before each call: all of its arguments as they are."""
+        key, is_open = id(self), _open.get
+
+        def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if key in is_open():
+                receive(args, kwargs)
+
+        self._hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+
     def on_output(self, module: nn.Module, receive: Callable[[Tensor | None], None]) -> None:
         """After each call: the output, or the first tensor in it."""
         key, is_open = id(self), _open.get

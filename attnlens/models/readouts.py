@@ -25,6 +25,7 @@ __all__ = [
     "attention_block",
     "attention_layers",
     "blocks",
+    "epsilon_of",
     "final_norm",
     "freeze_norm",
     "head_projection",
@@ -155,7 +156,7 @@ def freeze_norm(norm: nn.Module, given: Float[Tensor, "position d_model"]) -> Fr
     gain = torch.ones(given.shape[-1]) if weight is None else weight.detach().float().cpu()
     bias = getattr(norm, "bias", None)
     bias = bias.detach().float().cpu() if isinstance(bias, Tensor) else None
-    epsilon = next((float(value) for name in _EPSILONS if (value := getattr(norm, name, None)) is not None), 0.0)
+    epsilon = epsilon_of(norm)
     own = given.to(_like(norm, given))
     with torch.no_grad():
         expected = norm(own).cpu().double()
@@ -170,6 +171,11 @@ def freeze_norm(norm: nn.Module, given: Float[Tensor, "position d_model"]) -> Fr
     raise UnsupportedModelError(
         f"{type(norm).__name__} is neither a LayerNorm nor an RMSNorm, so its scale cannot be held fixed."
     )
+
+
+def epsilon_of(norm: nn.Module) -> float:
+    """What a norm layer adds under its root; 0 where it names nothing."""
+    return next((float(value) for name in _EPSILONS if (value := getattr(norm, name, None)) is not None), 0.0)
 
 
 def final_norm(opened: Opened, run: Capture) -> FrozenNorm:
