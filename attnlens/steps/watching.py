@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -137,8 +137,15 @@ def _listen(listener: Listener, alone: LayerStack, wiring: Wiring, heard: _Heard
         return
     for name, part in module.get_submodule(wiring.router.rpartition(".")[0]).named_children():
         if type(part).__name__.endswith("Experts") and name != wiring.router.rpartition(".")[2]:
-            listener.on_call(part, lambda args, kwargs, part=part: heard.experts.append((part, args, kwargs)))
+            listener.on_call(part, _noting(part, heard))
     listener.on_result(module.get_submodule(wiring.router), heard.routings.append)
+
+
+def _noting(part: nn.Module, heard: _Heard) -> Callable[[tuple[Any, ...], dict[str, Any]], None]:
+    def note(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        heard.experts.append((part, args, kwargs))
+
+    return note
 
 
 def _routed(heard: _Heard, which: int) -> Routed | None:

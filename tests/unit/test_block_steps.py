@@ -82,7 +82,9 @@ def test_the_activation_is_the_one_that_the_config_names(name):
     wanted = wanted or ("GELU (tanh)" if name == "bloom" else "")  # which has no choice
     assert dense.activation == wanted
     assert dense.name == (wanted if dense.up is None else GATED[wanted])
-    assert (dense.up is None) == (name not in ("modernbert", "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3"))
+    assert (dense.up is None) == (
+        name not in ("modernbert", "llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3")
+    )
 
 
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss"])
@@ -98,7 +100,9 @@ def test_routing_is_the_routers_own_and_each_expert_is_its_weights(name):
 
     logits, weights, chosen = seen["output"]
     torch.testing.assert_close(found.logits, logits.double(), rtol=0, atol=0)
-    torch.testing.assert_close(found.probability, (found.given @ router.weight.double().T + bias_of(router)).softmax(-1))
+    torch.testing.assert_close(
+        found.probability, (found.given @ router.weight.double().T + bias_of(router)).softmax(-1)
+    )
     assert torch.equal(found.chosen, chosen)
     assert torch.equal(found.chosen.sort().values, logits.topk(2).indices.sort().values)
     torch.testing.assert_close(found.weights, found.logits.gather(1, found.chosen).softmax(-1))
