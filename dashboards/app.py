@@ -79,21 +79,10 @@ def create_app(config: DashboardConfig | None = None, *, server: Flask | None = 
     app.layout = lambda: frame.layout(app, desk)  # made anew for each visit: results come up while it runs
     frame.register(app, desk)
     app.server.register_blueprint(routes)
-    _register_scripts(app, prefix)
     policy = page_policy(app.csp_hashes(), config.frame_ancestors)
     guard(app.server, config, policy, lambda path: find_page(path, ViewState()) is not None, prefix=prefix)
     app.server.extensions[f"attnlens{prefix}"] = desk
     return app
-
-
-def _register_scripts(app: Dash, prefix: str) -> None:
-    """Let this process serve Dash's scripts before it has served a page.
-
-    Dash notes which scripts there are when it writes a page. Of several worker processes one may write the page and
-    another be asked for its scripts, which it would refuse.
-    """
-    with app.server.test_request_context(prefix):
-        app.index()
 
 
 def desk_of(app: Dash) -> Desk:
@@ -103,7 +92,13 @@ def desk_of(app: Dash) -> Desk:
 
 
 def warm_up(app: Dash) -> threading.Thread:
-    """Make the first run in the background, so that it is ready when the browser is."""
+    """Make the first run in the background, so that it is ready when the browser is.
+
+    Before that, answer one request here: Dash sets itself up during the first one and answers others meanwhile, with
+    scripts missing. A worker process is asked for many things at once, if another one has written the page. Routes of
+    your own have to be there by now.
+    """
+    app.server.test_client().get(app.config.routes_pathname_prefix)
     desk = desk_of(app)
     view = completed(desk, ViewState())
 

@@ -180,12 +180,17 @@ def test_a_notebook_shows_an_opened_model_in_a_frame(random_bert):
         show(7)
 
 
-def test_a_worker_serves_the_scripts_of_a_page_that_another_wrote():
-    """Never asked for a page, it still knows Dash's scripts."""
-    from dashboards.app import create_app
+def test_a_worker_is_set_up_before_its_first_request(monkeypatch):
+    from dashboards.app import create_app, warm_up
+    from dashboards.pages import frame
 
-    fresh = create_app(DashboardConfig()).server.test_client()
+    app = create_app(DashboardConfig(token="t" * 32))
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)  # no first run
+    warm_up(app)
+    monkeypatch.delattr(frame, "layout")  # which Dash asks for when it sets itself up
 
-    answer = fresh.get("/_dash-component-suites/dash/html/dash_html_components.min.js", buffered=True)
+    answer = app.server.test_client().get(
+        "/_dash-component-suites/dash/html/dash_html_components.min.js?token=" + "t" * 32
+    )
 
     assert answer.status_code == 200
