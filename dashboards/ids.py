@@ -172,3 +172,8 @@ OTHER_TEXT = "other-text"
 TWO_STACKS = "two-stacks"  # what the parts of the page show of an encoder-decoder
 PATCH = "patch"
 PATCH_AT = "patch-at"
+
+# Inside: size and cost
+PRESET = "preset"
+REACH = "reach"
+SIZES = "sizes"

@@ -67,6 +67,8 @@ class ViewState:
         cut: the edges that are cut, `5-2@L0H1,4-0`: query, key, and the head (every head where none is named).
         other: the second text, whose values are patched in.
         patch: the layer behind which the stream has the values of the second text; None for none.
+        preset: the published model that sizes are compared with.
+        reach: tokens of the text that training memory is told for.
         patch_at: at which position; None for all.
     """
 
@@ -108,6 +110,8 @@ class ViewState:
     other: str = ""
     patch: int | None = None
     patch_at: int | None = None
+    preset: str = "gpt2"
+    reach: str = "2048"
 
     @property
     def request(self) -> RunRequest:

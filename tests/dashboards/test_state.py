@@ -49,6 +49,8 @@ STATES = st.builds(
     other=st.text(max_size=20),
     patch=st.none() | st.integers(0, 999_999),
     patch_at=st.none() | st.integers(0, 999_999),
+    preset=st.text(max_size=12),
+    reach=st.text(max_size=6),
 )
 
 

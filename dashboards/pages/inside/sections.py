@@ -13,7 +13,10 @@ __all__ = ["HOME", "SECTIONS", "framed"]
 
 HOME = "/inside"
 # Address and name, in the order in which a first reader goes through them.
-SECTIONS: tuple[tuple[str, str], ...] = ((HOME, "The model"),)
+SECTIONS: tuple[tuple[str, str], ...] = (
+    (HOME, "The model"),
+    (f"{HOME}/size", "Size and cost"),
+)
 
 
 def framed(*children: Any) -> html.Div:
