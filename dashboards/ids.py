@@ -177,3 +177,14 @@ PATCH_AT = "patch-at"
 PRESET = "preset"
 REACH = "reach"
 SIZES = "sizes"
+
+# Inside: the block
+BLOCK_LAYER = "block-layer"
+BLOCK_AT = "block-at"  # the token that is looked at, by position; None for the usual one
+BLOCK_PART = "block-part"  # key of the step that is marked
+BLOCK_TOKENS = "block-tokens"
+BLOCK_SUMMARY = "block-summary"
+BLOCK_DRAWING = "block-drawing"  # the wiring as data: {"boxes": [...], "lines": [...], ...}
+BLOCK_DIAGRAM = "block-diagram"
+BLOCK_STEPS = "block-steps"
+BLOCK_DRAWN = "block-drawn"

@@ -70,6 +70,8 @@ class ViewState:
         preset: the published model that sizes are compared with.
         reach: tokens of the text that training memory is told for.
         patch_at: at which position; None for all.
+        block: the layer that is taken apart, `3` or `E3`; empty for that of the selected head.
+        part: the step of it that is marked, by its key; empty for none.
     """
 
     model: str = ""
@@ -112,6 +114,8 @@ class ViewState:
     patch_at: int | None = None
     preset: str = "gpt2"
     reach: str = "2048"
+    block: str = ""
+    part: str = ""
 
     @property
     def request(self) -> RunRequest:

@@ -24,6 +24,7 @@ from attnlens.steps.watching import relative_gap
 __all__ = ["BlockView", "HeadsView", "StepView", "Strips", "block_view"]
 
 NAMES = {"attention": "Self-attention", "cross": "Cross-attention", "feed-forward": "Feed-forward layer"}
+WITHIN = {"attention": "self-attention", "cross": "cross-attention", "feed-forward": "the feed-forward layer"}
 LAYOUTS = {
     "pre-LN": "Pre-norm: each sub-layer reads the stream through a norm, and what it writes is added as it is.",
     "post-LN": "Post-norm: what a sub-layer writes is added first, and the sum goes through a norm.",
@@ -169,7 +170,7 @@ def _steps(steps: BlockSteps, labels: Sequence[str], position: int, strongest: S
     parallel = steps.layout == "parallel"
     for part in steps.sublayers:
         keys = step_keys(part)
-        read = NAMES[part.kind].lower()
+        read = WITHIN[part.kind]
         if part.norm_before is not None:
             yield _norm(steps, part.norm_before, keys["before"], f"Norm in front of {read}", position)
         yield _sublayer(steps, part, labels, position, strongest)
@@ -274,7 +275,7 @@ def _sum(steps: BlockSteps, part: SubLayer, key: str, position: int) -> StepView
     return StepView(
         key,
         "Added to the stream",
-        f"What {NAMES[part.kind].lower()} wrote is added to the vector that was there, number by number.",
+        f"What {WITHIN[part.kind]} wrote is added to the vector that was there, number by number.",
         "stream ← stream + write",
         facts=(
             ("length before", written(float(before.norm()))),
@@ -283,23 +284,17 @@ def _sum(steps: BlockSteps, part: SubLayer, key: str, position: int) -> StepView
             ("cosine of the two", written(angle)),
         ),
         gap="" if part.gap is None else gap_words(part.gap, steps.limit, steps.dtype),
-        strips=Strips(("stream", "write", "sum"), _rows([before, write, total]), "The sum, number by number"),
     )
 
 
 def _sum_of_both(steps: BlockSteps, position: int) -> StepView:
-    writes = [part.write[position] for part in steps.sublayers]
-    rows = [steps.before[position], *writes, steps.after[position]]
-    names = ("stream", *(NAMES[part.kind] for part in steps.sublayers), "sum")
     both = torch.stack([part.write for part in steps.sublayers]).sum(0)
     gap = relative_gap(steps.before + both, steps.after)
-    step = _sum(steps, replace(steps.sublayers[-1], write=both, gap=gap), "", position)
+    last = replace(steps.sublayers[-1], write=both, gap=gap)
     return replace(
-        step,
-        key=step_keys(steps.sublayers[-1])["add"],
+        _sum(steps, last, step_keys(last)["add"], position),
         sentence="What attention and the feed-forward layer wrote is added to the vector that was there, at once.",
         formula="stream ← stream + attention + feed-forward",
-        strips=Strips(names, _rows(rows), "The sum, number by number"),
     )
 
 

@@ -15,6 +15,7 @@ HOME = "/inside"
 # Address and name, in the order in which a first reader goes through them.
 SECTIONS: tuple[tuple[str, str], ...] = (
     (HOME, "The model"),
+    (f"{HOME}/block", "The block"),
     (f"{HOME}/size", "Size and cost"),
 )
 
