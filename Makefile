@@ -34,7 +34,7 @@ demo: export HF_HUB_OFFLINE = 1
 demo: $(CORE) ## show, probe and report on an embedded model and corpus, with no network
 	$(BIN)/attnlens show -m $(MODEL) "$(TEXT)"
 	$(BIN)/attnlens probe all -m $(MODEL) -c $(CORPUS) -o $(OUT)
-	$(BIN)/attnlens report $(OUT) -o $(OUT)/report.html
+	$(BIN)/attnlens report $(OUT) -o $(OUT)/report.html --force
 	@echo "The head table is above; the report, for any browser, is $(OUT)/report.html"
 
 test: export HF_HUB_OFFLINE = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,10 +27,27 @@ from attnlens.heads import Head
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
+    from attnlens.models.lens import Lens
 
 __all__ = ["report"]
 
 RESULTS = "heads.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a report on a run is to show, beside the run."""
+
+    labels: Path | None
+    head: Head | None
+    precision: int | None
+    measures: tuple[str, ...]
+    ablate: tuple[str, ...]
+
+    @property
+    def of_runs(self) -> bool:
+        """Whether anything was asked that only a run can answer."""
+        return any((self.labels, self.head, self.precision, self.measures, self.ablate))
 
 
 def report(
@@ -49,6 +68,19 @@ def report(
     ] = None,
     target: TargetOption = None,
     head: HeadOption = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option("--measure", metavar="NAME", help="Show this measure too; repeatable (see 'attnlens measures')."),
+    ] = None,
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option("--ablate", metavar="HEAD", help="Show the prediction without this head; repeatable (needs -m)."),
+    ] = None,
+    precision: Annotated[
+        int | None,
+        typer.Option("--precision", metavar="BITS", help="Bits of each weight, 8 or 16 (default: by size)."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     device: Device = None,
     dtype: Dtype = None,
     allow_pickle: AllowPickle = False,
@@ -56,28 +88,54 @@ def report(
 ) -> None:
     """Write a report as one HTML file that opens from disk, with no network.
 
-    From -m MODEL TEXT or a .attn file: every head on one text; of an encoder-decoder the heads of the decoder. From a
-    folder that 'attnlens probe -o' wrote: what the model's heads do, with the evidence.
+    From -m MODEL TEXT or a .attn file: every head on one text. From a folder that 'attnlens probe -o' wrote: what the
+    model's heads do, with the evidence. 'attnlens open' gives back what is inside.
     """
     if source is None:
         raise UsageError("nothing to report on: give -m MODEL TEXT, a .attn file, or a folder of attnlens probe.")
     shown = None if head is None else Head.parse(head)
-    check_writable(output)
+    asked = Asked(labels, shown, precision, tuple(measure or ()), tuple(ablate or ()))
+    check_output(output, [source] if model is None else [], force)
     if model is not None:
         text = read_text(source)
         options: dict[str, Any] = {"device": device, "dtype": dtype, "allow_pickle": allow_pickle}
-        html = _of_text(model, text, target, labels, shown, options | {"trust_remote_code": trust_remote_code})
+        html = _of_text(model, text, target, asked, options | {"trust_remote_code": trust_remote_code})
     elif target is not None:
         raise UsageError("--target belongs to a text that a model runs: -m MODEL TEXT --target TEXT.")
     elif _holds_results(_existing(source)):
-        if labels is not None or shown is not None:
-            raise UsageError("--labels and --head belong to a text or a .attn file; a folder brings its own heads.")
+        if asked.of_runs:
+            raise UsageError(
+                "--labels, --head, --measure, --ablate and --precision belong to a text or a .attn file; a folder "
+                "brings its own heads."
+            )
         html = _of_results(Path(source))
     else:
-        html = _of_file(Path(source), output, labels, shown)
+        html = _of_file(Path(source), asked)
     write_text(output, html)
     console.say(f"{len(html.encode()) / 1e6:.1f} MB, opens in any browser, loads nothing from the network")
     console.out(str(output))
+
+
+def check_output(output: Path, sources: Sequence[str], force: bool) -> None:
+    """Find out before long work whether the file can be written, and keep one that is there.
+
+    Raises:
+        OutputError: it cannot, it is one of the sources, or it is there and nobody said --force.
+    """
+    check_writable(output)
+    if not output.exists():
+        return
+    if any(_is_same(output, source) for source in sources):
+        raise OutputError(f"cannot write {output}: it is the run itself; choose another output path.")
+    if not force:
+        raise OutputError(f"{output} exists already and is kept; choose another output path, or add --force.")
+
+
+def _is_same(output: Path, source: str) -> bool:
+    try:
+        return output.samefile(source)
+    except OSError:
+        return False
 
 
 def _existing(source: str) -> Path:
@@ -98,35 +156,44 @@ def _holds_results(path: Path) -> bool:
     return path.is_dir() or path.name == RESULTS
 
 
-def _of_text(
-    model: str, text: str, target: str | None, labels: Path | None, head: Head | None, options: dict[str, Any]
-) -> str:
+def _of_text(model: str, text: str, target: str | None, asked: Asked, options: dict[str, Any]) -> str:
+    from attnlens.report.file.extras import points_of
     from attnlens.report.results import load_results
 
-    results = None if labels is None else load_results(labels)
+    results = None if asked.labels is None else load_results(asked.labels)
+    points = points_of(asked.measures)
     lens = load_lens(model, **options)
-    if head is not None:
-        head.within(lens.anatomy.n_layers, lens.anatomy.n_heads)
+    for head in (asked.head, *map(Head.parse, asked.ablate)):
+        if head is not None and not lens.anatomy.stacks:
+            head.within(lens.anatomy.n_layers, lens.anatomy.n_heads)
     if results is not None:
         results.check_same_model(lens.anatomy)
-    return _of_run(lens.capture(**text_or_pair(lens, text, target), points=()), labels, head)
+    again = text_or_pair(lens, text, target)
+    return _of_run(lens.capture(**again, points=points), asked, lens, again)
 
 
-def _of_file(path: Path, output: Path, labels: Path | None, head: Head | None) -> str:
+def _of_file(path: Path, asked: Asked) -> str:
     from attnlens.capture.bundle import open_run
 
-    if output.exists() and output.samefile(path):
-        raise OutputError(f"cannot write {output}: it is the run itself; choose another output path.")
-    return _of_run(open_run(path), labels, head)
+    return _of_run(open_run(path), asked)
 
 
-def _of_run(run: Capture, labels: Path | None, head: Head | None) -> str:
+def _of_run(run: Capture, asked: Asked, lens: Lens | None = None, again: dict[str, Any] | None = None) -> str:
     from attnlens.report.html import run_report
     from attnlens.report.results import load_results
 
-    results = None if labels is None else load_results(labels)
+    results = None if asked.labels is None else load_results(asked.labels)
     with console.status("writing the report"):
-        return run_report(run, results, heads=None if head is None else [head])
+        return run_report(
+            run,
+            results,
+            heads=None if asked.head is None else [asked.head],
+            precision=asked.precision,
+            measures=asked.measures,
+            ablate=asked.ablate,
+            lens=lens,
+            again=again,
+        )
 
 
 def _of_results(path: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 from attnlens.report.evidence_view import Arc, Sentence
-from attnlens.report.palette import FONT_MONO, Theme, ink_on, theme_of
+from attnlens.report.palette import FONT_MONO, Theme, theme_of
 from attnlens.report.text import isolated, shortened
 
 __all__ = ["arcs_svg"]
@@ -31,7 +31,7 @@ def arcs_svg(sentence: Sentence, category: str = "other", *, theme: str = "light
     Args:
         sentence: from an `EvidenceView`.
         category: of the label; it colours the arc to the target.
-        theme: "light" or "dark".
+        theme: "light", "dark", or "page" for a part of a page.
     """
     colours = theme_of(theme)
     shown = list(_shown(sentence))
@@ -115,7 +115,7 @@ def _word(sentence: Sentence, at: int, left: float, width: float, top: float, co
     ground, ink = "", colours.muted if at == ELLIPSIS else colours.ink
     if at == sentence.query:
         ground = _box(left - 3, top + 1, width + 6, SIZE + 6, colours.accent, 4.0)
-        ink = ink_on(colours.accent)
+        ink = colours.on_accent
     if kinds:
         line = tint if "target" in kinds else colours.warn
         ground += _box(left, top + SIZE + 5, width, 2.5, line, 1.0)

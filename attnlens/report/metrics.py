@@ -14,7 +14,7 @@ from attnlens.measures import pattern_measures as measured
 from attnlens.measures.registry import Measure, MeasureInput
 from attnlens.measures.rows import TILE, OverHeads, measure_heads
 
-__all__ = ["METRICS", "TILE", "Metric", "metric_values", "metric_values_of"]
+__all__ = ["METRICS", "TILE", "Metric", "metric_values", "metric_values_of", "metrics_of_stack"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,14 @@ _MEASURES: Mapping[str, Measure] = {
 }
 
 METRICS: Mapping[str, Metric] = {key: Metric.of(key, measure) for key, measure in _MEASURES.items()}
+
+
+def metrics_of_stack(letter: str) -> tuple[str, ...]:
+    """Keys of the metrics that a stack's heads have: places are compared within one text, which cross-attention leaves.
+
+    `letter` is "E", "D", "X", or empty where there is one stack only.
+    """
+    return tuple(key for key, measure in _MEASURES.items() if letter != "X" or not measure.needs.one_text)
 
 
 def metric_values(run: Capture, key: str, stack: str = "") -> Float[np.ndarray, "layer head"]:

@@ -19,62 +19,60 @@ from attnlens.report.tables import Cell, chance, count, number, share
 
 __all__ = ["content_security_policy", "render", "script_hash"]
 
+# The scripts of every page, and those that draw maps, in the order in which they run.
+_SHARED = ("surface.js", "tables.js", "report_page.js")
+_DRAWING = ("inside.js", "packed.js", "head_grid.js", "links.js", "token_links.js", "matrix.js", "overview.js")
 
-def render(template: str, data: Mapping[str, Any], **context: Any) -> str:
+
+def render(template: str, document: Mapping[str, Any], *, runs: Sequence[str] = (), **context: Any) -> str:
     """A page from a template of this package.
 
     Args:
         template: its file name; it extends `base.html.j2`.
-        data: what the page's script reads, JSON values.
+        document: the data inside, JSON values; the page's script reads them, and `attnlens open`.
+        runs: names of further scripts, for pages with maps of runs.
         context: what the template reads. Everything is escaped unless it is `Markup`.
     """
-    scripts = (plotly_js(), _own("report.js"))
+    names = (*_SHARED, *(_DRAWING if runs else ()), *runs, "report_start.js")
+    script = "".join(_own("scripts", name) for name in names)
+    styles = palette.css() + _own("templates", "report.css")
+    data = json_for_script(document)
     return (
         _environment()
         .get_template(template)
         .render(
-            csp=content_security_policy(scripts),
-            styles=Markup(palette.css() + _own("report.css")),  # noqa: S704 - our own files
-            scripts=[Markup(script) for script in scripts],  # noqa: S704 - plotly's and our own
-            data=Markup(json_for_script(data)),  # noqa: S704 - escaped by json_for_script
+            csp=content_security_policy([script], [styles]),
+            styles=Markup(styles),  # noqa: S704 - our own files
+            script=Markup(script),  # noqa: S704 - our own files
+            data=Markup(data),  # noqa: S704 - escaped by json_for_script
+            data_sha256=hashlib.sha256(data.encode()).hexdigest(),
             categories=palette.CATEGORIES,
             **context,
         )
     )
 
 
-def content_security_policy(scripts: Sequence[str]) -> str:
-    """The strictest policy under which the page works: these very scripts, own styles, pictures made on the spot."""
+def content_security_policy(scripts: Sequence[str], styles: Sequence[str] | None = None) -> str:
+    """The strictest policy under which a page works: these very scripts and style sheets, and nothing else.
+
+    Without `styles`, a page that styles its elements one by one, and shows pictures made on the spot.
+    """
     hashes = " ".join(f"'{script_hash(script)}'" for script in scripts)
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    own = "'unsafe-inline'; img-src data: blob:" if styles is None else " ".join(f"'{script_hash(s)}'" for s in styles)
+    return f"default-src 'none'; script-src {hashes}; style-src {own}; base-uri 'none'; form-action 'none'"
 
 
 def script_hash(script: str) -> str:
-    """`sha256-...` of an inline script, as a Content-Security-Policy names it."""
+    """`sha256-...` of an inline script or style sheet, as a Content-Security-Policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 @cache
-def plotly_js() -> str:
-    """plotly.js of the installed plotly package.
-
-    Raises:
-        OutputError: it could not stand inside a script element.
-    """
-    from plotly.offline import get_plotlyjs
-
-    script = str(get_plotlyjs()).replace("\r\n", "\n")
-    if "</script" in script.lower() or "<!--" in script:
-        raise OutputError("this version of plotly.js cannot be inlined; install another plotly (>= 6).")
-    return script
-
-
-@cache
-def _own(name: str) -> str:
-    return files("attnlens.report").joinpath("templates", name).read_text(encoding="utf-8")
+def _own(folder: str, name: str) -> str:
+    text = files("attnlens.report").joinpath(folder, name).read_text(encoding="utf-8")
+    if "</" + "script" in text.lower() or "<!--" in text:
+        raise OutputError(f"{name} cannot stand inside a page; this attnlens is damaged, install it again.")
+    return text
 
 
 @cache

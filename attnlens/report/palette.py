@@ -11,8 +11,8 @@ Colour is never the only sign: labels carry text too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 __all__ = [
     "CATEGORIES",
@@ -171,12 +171,32 @@ THEMES: Mapping[ThemeName, Theme] = {
     ),
 }
 
+_PLAIN = ("paper", "surface", "sunken", "ink", "muted", "faint", "line", "accent", "on_accent", "warn")
 _SINK_WORDS = ("sink", "first", "delimiter", "cls", "sep", "bos", "punct")
 
 
 def theme_of(name: str) -> Theme:
-    """The theme called `name`; anything but "dark" is light, since a page may not know yet."""
+    """The theme called `name`: "light", "dark", or "page" for the colours of the page that a picture stands in.
+
+    Anything else is light, since a page may not know yet. The colours of "page" are the custom properties of `css`.
+    """
+    if name == "page":
+        return _of_page()
     return THEMES["dark" if name == "dark" else "light"]
+
+
+def _of_page() -> Theme:
+    """Custom properties in place of colours."""
+    light = THEMES["light"]
+    names = (*_PLAIN, "not_visible", "hatch", "unlabelled")
+    plain: dict[str, Any] = {name: f"var(--al-{name.replace('_', '-')})" for name in names}
+    return replace(
+        light,
+        **plain,
+        sequential=tuple(f"var(--al-seq-{step})" for step in range(len(light.sequential))),
+        categories={name: f"var(--al-cat-{name})" for name in light.categories},
+        heads=tuple(f"var(--al-head-{place})" for place in range(len(light.heads))),
+    )
 
 
 def category_of(label: str, family: str) -> str:
@@ -239,8 +259,7 @@ def css() -> str:
 
 
 def _declarations(theme: Theme) -> str:
-    plain = ("paper", "surface", "sunken", "ink", "muted", "faint", "line", "accent", "on_accent", "warn")
-    names = [*plain, "not_visible", "hatch", "unlabelled"]
+    names = [*_PLAIN, "not_visible", "hatch", "unlabelled"]
     parts = [f"--al-{name.replace('_', '-')}: {getattr(theme, name)};" for name in names]
     parts += [f"--al-cat-{name}: {colour};" for name, colour in theme.categories.items()]
     parts += [f"--al-on-cat-{name}: {ink_on(colour)};" for name, colour in theme.categories.items()]

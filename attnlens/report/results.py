@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -181,6 +181,7 @@ class HeadResults:
         heads: every head of the model, layer by layer.
         relations: every relation that was tried.
         layers: what probes read off the residual stream; empty where none were run.
+        document: the decoded `heads.json` that all of it was read from.
     """
 
     anatomy: Anatomy
@@ -190,6 +191,7 @@ class HeadResults:
     heads: tuple[HeadResult, ...]
     relations: tuple[Relation, ...]
     layers: tuple[LayerScore, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def by_head(self) -> Mapping[Head, HeadResult]:
@@ -302,6 +304,7 @@ def parse_results(document: Any) -> HeadResults:
             heads=tuple(_head(part, anatomy) for part in document["heads"]),
             relations=tuple(_relation(part, anatomy) for part in document["relations"]),
             layers=parse_layers(document.get("layers", ())),
+            document=document,
         )
     except HeadAddressError as error:
         raise ResultsError(f"{error} Write the results again with attnlens probe.") from None

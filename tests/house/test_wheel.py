@@ -54,6 +54,8 @@ def test_every_tracked_file_of_the_packages_is_in_the_wheel(wheel, tracked):
         r"probes/py\.typed",
         r"dashboards/py\.typed",
         r"attnlens/report/schema/heads-1\.json",
+        r"attnlens/report/schema/report-1\.json",
+        r"attnlens/report/scripts/report_.+\.js",
         r"attnlens/report/templates/.+",
         r"attnlens/zoo/.+\.safetensors",
         r"attnlens/zoo/.+\.conllu",

@@ -107,6 +107,10 @@ def test_labels_and_head_change_the_report(call, run_file, results_folder, tmp_p
         (["{empty}"], ResultsError, "holds no heads.json"),
         (["{results}", "--head", "L0H0"], UsageError, "belong to a text"),
         (["{results}", "--labels", "{results}"], UsageError, "belong to a text"),
+        (["{results}", "--measure", "rollout"], UsageError, "belong to a text"),
+        (["{run}", "--measure", "nonsense"], UsageError, "there is no measure 'nonsense'"),
+        (["{run}", "--ablate", "L0H0"], UsageError, "-m MODEL TEXT instead of a file"),
+        (["{run}", "--precision", "12"], UsageError, "choose 8 or 16"),
         (["{results}/heads.json/x"], UsageError, "is no file or folder"),
         (["{run}", "--target", "Die"], UsageError, "--target belongs to a text that a model runs"),
         (["A text.", "-m", "attnlens/tiny-bert", "--target", "Die"], UsageError, "has one stack"),
@@ -129,6 +133,29 @@ def test_mistakes_are_one_line_and_leave_nothing(call, run_file, results_folder,
 def test_the_output_is_checked_before_any_work(call, tmp_path):
     with pytest.raises(OutputError, match="it is a folder"):
         call("-m", "no/such/model", "text", "-o", tmp_path)
+
+
+def test_a_file_that_is_there_is_kept_unless_forced(call, run_file, tmp_path):
+    out = tmp_path / "über den Bericht.html"
+    out.write_text("mine")
+
+    with pytest.raises(OutputError, match=r"exists already and is kept; .* add --force"):
+        call(run_file, "-o", out)
+
+    assert out.read_text() == "mine"
+    assert call(run_file, "-o", out, "--force") == f"{out}\n"
+    assert TEXT in out.read_text(encoding="utf-8")
+
+
+def test_measures_ablations_and_precision_change_the_report(call, tmp_path):
+    options = ["--measure", "diagonal", "--measure", "rollout", "--ablate", "L0H1", "--precision", "8"]
+    call("-m", "attnlens/tiny-gpt2", "The keys", "-o", tmp_path / "a.html", *options)
+
+    html = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "rounded to 8 bits" in html
+    assert "Without L0H1" in html
+    assert '"diagonal":{' in html
+    assert '"name":"rollout"' in html
 
 
 def test_a_run_is_not_overwritten_by_its_report(call, run_file):

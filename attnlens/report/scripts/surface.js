@@ -37,6 +37,16 @@
     return Math.max(0, Math.min(N_SHADES - 1, Math.round(share * (N_SHADES - 1))));
   }
 
+  const drawn = new Map(); // canvas -> how its picture is drawn
+
+  /* Draws every picture of the page at once, as before printing or when the colours have changed. */
+  function redraw() {
+    for (const [canvas, draw] of drawn) {
+      if (!canvas.isConnected) drawn.delete(canvas);
+      else if (canvas.parentElement.clientWidth) draw();
+    }
+  }
+
   /* A canvas inside `host`, named for screen readers; `draw` runs again whenever the place changes its width. */
   function surface(host, label, draw) {
     host.style.position = "relative";
@@ -59,6 +69,8 @@
         if (shownWidth) draw();
       });
     }
+    for (const known of drawn.keys()) if (!known.isConnected) drawn.delete(known);
+    drawn.set(canvas, draw);
     new ResizeObserver(() => host.clientWidth !== shownWidth && soon()).observe(host);
 
     return {
@@ -112,5 +124,5 @@
     return weight.toFixed(4) + (unit ? " " + unit : "");
   }
 
-  window.AttnLens = Object.assign(window.AttnLens || {}, { surface, colours, shadeAt, fitted, digits, styled });
+  window.AttnLens = Object.assign(window.AttnLens || {}, { surface, redraw, colours, shadeAt, fitted, digits, styled });
 })();
