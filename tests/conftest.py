@@ -37,6 +37,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_runtest_setup() -> None:
+    import shape_checks
+
+    shape_checks.begin_test()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory) -> None:
     """Servers that tests start keep their runs in a folder of the tests, not in the user's."""

@@ -2,7 +2,9 @@
 
 What is checked stays: beartype holds arguments and results to their annotations, and axes of one name within one call
 to one size. jaxtyping's own decorator binds the arguments of every call anew and checks them twice, also where no
-array is in the signature, which made the suite several times as slow as the code that it tests.
+array is in the signature, which made the suite several times as slow as the code that it tests. Within one test the
+first calls of a function are all checked, and of thousands more every fiftieth: a loop over a corpus takes the same
+path again and again.
 """
 
 from __future__ import annotations
@@ -16,16 +18,26 @@ from typing import Any, get_args
 import jaxtyping
 from beartype import BeartypeConf, beartype
 
-__all__ = ["install"]
+__all__ = ["begin_test", "install"]
+
+ALL_OF = 100  # calls of one function in one test
+THEN_EVERY = 50
 
 _jaxtyped: Any = jaxtyping.jaxtyped
 _typed = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 _one_call: Any = _jaxtyped("context")  # where axes of one name have one size
+_test = 0  # number of the test that runs
 
 
 def install() -> None:
     """Put `checked` in the place of the decorator that the import hook writes; before what it checks is imported."""
     jaxtyping.jaxtyped = checked
+
+
+def begin_test() -> None:
+    """Every function is checked from its first call on again."""
+    global _test
+    _test += 1
 
 
 def checked(given: Any = None, **options: Any) -> Any:
@@ -43,7 +55,7 @@ def checked(given: Any = None, **options: Any) -> Any:
         return given
     hints = _hints(given)
     function = _with_hints(given, hints)
-    return _in_one_call(function) if any(map(_names_array, hints.values())) else function
+    return _in_one_call(function, given) if any(map(_names_array, hints.values())) else function
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -68,10 +80,16 @@ def _with_hints(function: Callable[..., Any], hints: dict[str, Any]) -> Any:
     return typed
 
 
-def _in_one_call(function: Any) -> Any:
+def _in_one_call(function: Any, unchecked: Any) -> Any:
+    test, n_calls = 0, 0
+
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
         __tracebackhide__ = True
+        nonlocal test, n_calls
+        test, n_calls = (test, n_calls + 1) if test == _test else (_test, 1)
+        if n_calls > ALL_OF and n_calls % THEN_EVERY:
+            return unchecked(*args, **options)
         with _one_call:
             return function(*args, **options)
 

@@ -227,7 +227,7 @@ def test_what_is_no_probe_is_refused(lens, monkeypatch, made, reason):
 def test_families_of_others_run_like_the_built_in_ones(minilm, shared_data, monkeypatch):
     monkeypatch.setattr("probes.families.load_plugin", lambda group, name: EvenWords)
 
-    report = run(load(minilm), "mine", shared_data("en_gum-ud-dev.conllu"), limit=100)
+    report = run(load(minilm), "mine", shared_data("en_gum-ud-dev.conllu"), limit=100, **FEW)
 
     labels = [label for labels in report.labels.values() for label in labels]
     assert {label["family"] for label in labels} == {"even"}
@@ -288,7 +288,7 @@ def test_results_replace_older_ones_and_are_refused_where_nothing_can_be_written
 
 @pytest.fixture(scope="module")
 def minilm_on_gum(minilm, shared_data):
-    return run(load(minilm), "all", shared_data("en_gum-ud-dev.conllu"), limit=250)
+    return run(load(minilm), "all", shared_data("en_gum-ud-dev.conllu"), limit=250, **FEW | {"permutations": 1999})
 
 
 def test_minilm_has_its_previous_token_head_and_one_that_leans_to_the_next(minilm_on_gum):
