@@ -102,6 +102,12 @@ class HeadReport:
 
         return str(heads_report(parse_results(self.to_json())))
 
+    def _repr_html_(self) -> str:
+        from attnlens.report.notebook.results import results_html
+        from attnlens.report.results import parse_results
+
+        return results_html(parse_results(self.to_json()))
+
     def save(self, folder: Path | str) -> tuple[Path, ...]:
         """Write `heads.json` and `cells.parquet` into `folder`, each whole or not at all; returns their paths.
 

@@ -284,9 +284,9 @@ class Capture:
         return self._stacks[self._letter(None, kind, stack)]
 
     def _repr_html_(self) -> str:
-        from attnlens.report.classic import head_view
+        from attnlens.report.notebook.heads import run_html
 
-        return str(head_view(self, html_action="return"))
+        return run_html(self)
 
     @property
     def _stacks(self) -> dict[str, Patterns]:

@@ -225,6 +225,11 @@ class HeadResults:
         head = Head.parse(head).within(self.anatomy.n_layers, self.anatomy.n_heads)
         return self.by_head.get(head) or HeadResult(head, None, (), (), {})
 
+    def _repr_html_(self) -> str:
+        from attnlens.report.notebook.results import results_html
+
+        return results_html(self)
+
     def check_same_model(self, anatomy: Anatomy) -> None:
         """Refuse to put these labels on another model's heads.
 

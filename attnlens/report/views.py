@@ -91,6 +91,11 @@ class HeadMapView:
             rows.append((str(head), head.layer, head.head, *values, labels))
         return Table(self.caption, tuple(columns), tuple(rows))
 
+    def _repr_html_(self) -> str:
+        from attnlens.report.notebook.results import map_html
+
+        return map_html(self)
+
 
 @dataclass(frozen=True)
 class PatternView:
@@ -124,6 +129,11 @@ class PatternView:
             for label, row, mask in zip(self.row_labels, cells, self.visible, strict=True)
         )
         return Table(f"{self.title}: rows attend to columns.", ("from \\ to", *self.column_labels), rows)
+
+    def _repr_html_(self) -> str:
+        from attnlens.report.notebook.heads import pattern_html
+
+        return pattern_html(self)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from html import escape
 from attnlens.report.still.picture import POINTS_PER_MM, Box, Curve, Dot, Line, Mark, Picture, Words
 from attnlens.report.text import isolated
 
-__all__ = ["svg"]
+__all__ = ["inline_svg", "svg"]
 
 FONTS = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', 'Noto Sans', sans-serif"
 
@@ -25,6 +25,12 @@ def svg(picture: Picture) -> str:
         + "\n".join(_drawn(mark) for mark in picture.marks)
         + "\n</svg>\n"
     )
+
+
+def inline_svg(picture: Picture) -> str:
+    """The picture as a part of a page, as wide as there is room, up to its size on paper."""
+    whole = svg(picture).partition("?>\n")[2]
+    return whole.replace("<svg ", '<svg style="max-width:100%;height:auto" ', 1)
 
 
 def _drawn(mark: Mark) -> str:
