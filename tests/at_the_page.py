@@ -73,3 +73,9 @@ def tip_of(page: Any, picture: str) -> str:
 def is_drawn(page: Any) -> None:
     page.locator("#head-map canvas[data-cell]").wait_for(state="attached")
     page.locator("#links canvas[data-row]").wait_for(state="attached")
+
+
+def is_settled(page: Any) -> None:
+    """Nothing is being asked for any more, and no part of the page is dimmed while it is made."""
+    page.wait_for_load_state("networkidle")
+    expect(page.locator('[style*="opacity: 0.45"]')).to_have_count(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from at_the_page import expect
+from at_the_page import expect, is_settled
 
 pytestmark = pytest.mark.browser
 
@@ -25,6 +25,7 @@ def test_a_page_has_no_serious_finding(visit, path, scheme):
     page = visit(f"{path}{'&' if '?' in path else '?'}head=L1H2", color_scheme=scheme)
     page.locator(PAGES[path]).first.wait_for(state="attached")
     expect(page.locator("#summary")).to_contain_text("self-check passed")
+    is_settled(page)
 
     found = axe.Axe().run(page).response["violations"]
 
