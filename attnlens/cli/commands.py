@@ -30,6 +30,7 @@ _ORDER = (
     "merge",
     "calibrate",
     "report",
+    "open",
     "figure",
     "serve",
     "size",

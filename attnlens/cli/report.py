@@ -81,6 +81,9 @@ def report(
         typer.Option("--precision", metavar="BITS", help="Bits of each weight, 8 or 16 (default: by size)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    offline_check: Annotated[
+        bool, typer.Option("--offline-check", help="Open it in a browser with the network off and watch what it does.")
+    ] = False,
     device: Device = None,
     dtype: Dtype = None,
     allow_pickle: AllowPickle = False,
@@ -114,6 +117,10 @@ def report(
     write_text(output, html)
     console.say(f"{len(html.encode()) / 1e6:.1f} MB, opens in any browser, loads nothing from the network")
     console.out(str(output))
+    if offline_check:
+        from attnlens.cli.open import say_offline
+
+        say_offline(output)
 
 
 def check_output(output: Path, sources: Sequence[str], force: bool) -> None:

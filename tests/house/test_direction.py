@@ -80,7 +80,22 @@ def test_importing_the_packages_loads_nothing_heavy():
 
 @pytest.mark.parametrize(
     "command",
-    ["", "models", "show", "capture", "measure", "measures", "probe", "calibrate", "report", "figure", "serve", "size", "doctor"],
+    [
+        "",
+        "models",
+        "show",
+        "capture",
+        "measure",
+        "measures",
+        "probe",
+        "calibrate",
+        "report",
+        "open",
+        "figure",
+        "serve",
+        "size",
+        "doctor",
+    ],
 )
 def test_help_loads_nothing_heavy(command):
     loaded = heavy_after(run_command_line(*filter(None, [command, "--help"])))
