@@ -54,7 +54,7 @@ def test_the_templates_own_tests_pass_where_it_is_installed(environment, tmp_pat
         cwd=tmp_path,
     )
 
-    assert "7 passed" in said
+    assert "8 passed" in said
 
 
 def test_every_entry_point_of_the_template_is_listed_in_its_readme(root):

@@ -6,6 +6,7 @@ import attnlens
 import torch
 from attnlens.capture.run import Capture
 from attnlens.cli import main
+from attnlens.report.html import run_report
 from attnlens.report.sections import sections_for
 from attnlens_plugin.family import WIDTH, Reader
 from attnlens_plugin.section import SURE
@@ -79,6 +80,13 @@ def test_the_section_counts_what_a_loop_counts(run: Capture) -> None:
     assert "5 tokens" in text or f"{len(run.tokens)} tokens" in text
     for layer, (_, *counts) in enumerate(table.rows):
         assert counts == [sum(max(row) > SURE for row in head) for head in weights[layer].tolist()]
+
+
+def test_the_section_stands_in_reports(run: Capture) -> None:
+    page = run_report(run)
+
+    assert 'id="section-sure-heads"' in page
+    assert "Tokens that are sure, by head." in page
 
 
 def test_the_commands_list_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
