@@ -188,3 +188,13 @@ BLOCK_DRAWING = "block-drawing"  # the wiring as data: {"boxes": [...], "lines":
 BLOCK_DIAGRAM = "block-diagram"
 BLOCK_STEPS = "block-steps"
 BLOCK_DRAWN = "block-drawn"
+
+# Inside: the model
+MODEL_SUMMARY = "model-summary"
+MODEL_DIAGRAM = "model-diagram"
+MODEL_DRAWINGS = "model-drawings"  # id of a place -> the drawing that goes there, as data
+MODEL_DRAWN = "model-drawn"
+MODEL_SHAPES = "model-shapes"
+SIGHTS = "sights"
+SIGHT_AT = "sight-at"  # the token whose sight is shown, by position
+KINDS = "kinds"

@@ -12,7 +12,7 @@
   }
 
   function marker() {
-    const arrow = made("marker", { id: "diagram-arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" });
+    const arrow = made("marker", { id: "diagram-arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" });
     arrow.append(made("path", { d: "M0 0L8 4L0 8z", class: "arrow-head" }));
     const defs = made("defs", {});
     defs.append(arrow);
@@ -52,6 +52,7 @@
     if (shape) group.append(shape);
     if (box.kind === "frame") {
       group.append(made("text", { x: box.x - box.width / 2 + 12, y: box.y - box.height / 2 + 19, class: "frame-label" }, box.label));
+      group.append(made("text", { x: box.x + box.width / 2 - 12, y: box.y - box.height / 2 + 19, class: "frame-label at-end" }, box.detail));
       return group;
     }
     const shift = box.detail ? -8 : 0;
@@ -67,6 +68,7 @@
     if (!data) return null;
     const size = { viewBox: `0 0 ${data.width} ${data.height}`, width: data.width, height: data.height };
     const svg = made("svg", { ...size, class: "diagram", role: "group", "aria-label": data.title });
+    svg.style.minWidth = `${0.85 * data.width}px`; // below that it scrolls
     const frames = data.boxes.filter((box) => box.kind === "frame");
     const others = data.boxes.filter((box) => box.kind !== "frame");
     svg.append(marker(), ...frames.map(drawnBox), ...data.lines.map(drawnLine), ...others.map(drawnBox));
@@ -97,6 +99,13 @@
   });
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
-    inside_diagram: { draw },
+    inside_diagram: {
+      draw,
+      drawAll(drawings) {
+        if (!drawings) return window.dash_clientside.no_update;
+        for (const [id, data] of Object.entries(drawings)) draw(data, id);
+        return Date.now();
+      },
+    },
   });
 })();
