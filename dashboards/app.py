@@ -10,7 +10,7 @@ from flask import Blueprint, Flask
 
 from attnlens.errors import AttnlensError, UsageError
 from attnlens.report import palette
-from dashboards import classic, data, export, upload
+from dashboards import classic, data, export, sentences, upload
 from dashboards.config import DashboardConfig
 from dashboards.desk import Desk
 from dashboards.pages import frame
@@ -60,7 +60,7 @@ def create_app(config: DashboardConfig | None = None, *, server: Flask | None = 
     config = config or DashboardConfig()
     desk = Desk.of(config)
     routes = Blueprint(f"attnlens{prefix.replace('/', '-')}", __name__, url_prefix=prefix.rstrip("/"))
-    for part in (classic, data, export, upload):
+    for part in (classic, data, export, sentences, upload):
         part.register(routes, desk)
     app = Dash(
         __name__,

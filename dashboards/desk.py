@@ -19,6 +19,7 @@ from dashboards.jobs.store import JobStore
 from dashboards.memo import Memo
 from dashboards.request import KINDS
 from dashboards.runs import RunRequest, RunStore
+from dashboards.sentences import SentenceStore
 from dashboards.shelf import Shelf
 from dashboards.store import FileStore
 from dashboards.work import WorkQueue
@@ -44,6 +45,7 @@ class Desk:
     shelf: Shelf
     memo: Memo = field(default_factory=Memo)
     jobs: JobStore = field(default_factory=lambda: JobStore(None, start_here))
+    sentences: SentenceStore = field(default_factory=lambda: SentenceStore(DashboardConfig()))
 
     @classmethod
     def of(cls, config: DashboardConfig) -> Desk:
@@ -63,7 +65,8 @@ class Desk:
             max_tokens=config.max_tokens,
         )
         jobs = JobStore(config.jobs, launcher(config.broker), max_active=config.max_jobs)
-        return cls(config, choices, runs, Shelf(config.results, files, jobs), jobs=jobs)
+        sentences = SentenceStore(config, files)
+        return cls(config, choices, runs, Shelf(config.results, files, jobs), jobs=jobs, sentences=sentences)
 
     def run(self, request: Mapping[str, Any], *, points: bool = False) -> Capture:
         """The run that a page's store names.

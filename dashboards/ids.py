@@ -31,6 +31,7 @@ UPLOAD = "upload"
 UPLOAD_BUTTON = "upload-button"
 UPLOADED = "uploaded"  # name of the probe result that was uploaded last
 BATCH = "batch"  # the sentences of a file
+CORPUS = "corpus"  # the list of a corpus' sentences, filled by the browser when it is opened
 RECENT = "recent"
 RECENT_LIST = "recent-list"
 RESULTS_NOTE = "results-note"

@@ -1,4 +1,7 @@
-"""Files that a visitor brings: a run (`.attn`) or a probe result (`heads.json`), told apart by their content."""
+"""Files that a visitor brings: a run (`.attn`), a probe result (`heads.json`) or a corpus.
+
+A corpus is known by the ending of its name, the others by their content.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from attnlens.capture.tokens import printable
-from attnlens.errors import AttnlensError, BundleError, ResultsError
+from attnlens.errors import AttnlensError, BundleError, CorpusError, ResultsError
 from attnlens.models.memory import shown_bytes
 from dashboards.desk import Desk
+from dashboards.sentences import ENDINGS
 
 if TYPE_CHECKING:
     from flask.sansio.scaffold import Scaffold
@@ -55,22 +59,25 @@ def take(desk: Desk, stream: Readable, name: str) -> dict[str, Any]:
         name: what the visitor calls it, for messages.
 
     Returns:
-        `{"request": ...}`, the request that shows the run; or `{"results": ...}`, the name of the probe result.
+        `{"request": ...}`, the request that shows the run; `{"results": ...}`, the name of the probe result; or
+        `{"corpus": ...}`, the name of a corpus.
 
     Raises:
-        BundleError, ResultsError: too large, neither of the two, damaged, or of a later version.
+        BundleError, ResultsError, CorpusError: too large, none of these, damaged, or of a later version.
     """
     with tempfile.TemporaryDirectory(prefix="attnlens-") as folder:
         path = Path(folder) / "upload.attn"
         digest, first = _received(stream, path, name, desk.config.max_upload_bytes)
         if not first:
-            raise BundleError(f"{name} is empty; choose the .attn or heads.json again.")
+            raise BundleError(f"{name} is empty; choose the file again.")
         try:
+            if name.lower().endswith(ENDINGS):
+                return {"corpus": desk.sentences.take(path, name)}
             if first.lstrip()[:1] in (b"{", b"["):
                 return {"results": desk.shelf.take(path.read_bytes())}
             return {"request": desk.runs.take(path, digest).to_json()}
-        except (BundleError, ResultsError) as error:
-            said = str(error).replace(str(path), name)
+        except (BundleError, CorpusError, ResultsError) as error:
+            said = str(error).replace(str(path), name).replace(path.name, name)
             raise type(error)(f"{name}: {said.removeprefix(name).strip()}") from error
 
 

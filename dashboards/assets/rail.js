@@ -103,9 +103,7 @@
     let pause = null;
     const run = () => {
       const [text, second] = lines[Number(list.value)].split("\t");
-      setProps("text", { value: text });
-      if (second !== undefined) setProps("second", { value: second });
-      window.setTimeout(() => document.getElementById("run-button").click(), 0);
+      window.dash_clientside.attnlensRail.runText(text, second);
     };
     list.addEventListener("change", () => {
       window.clearTimeout(pause);
@@ -165,6 +163,7 @@
       const found = await answer.json();
       if (found.error) complain(found.error);
       else if (found.request) openRun(found.request);
+      else if (found.corpus) window.dash_clientside.attnlensCorpus.open(found.corpus);
       else setProps("uploaded", { data: found.results });
     } catch {
       complain(`${file.name} did not arrive; see whether the server is still there, then try again.`);
@@ -180,8 +179,8 @@
     const field = element("input");
     field.type = "file";
     field.hidden = true;
-    field.accept = ".attn,.json,.txt,.tsv";
-    field.setAttribute("aria-label", "A run, a probe result or sentences");
+    field.accept = ".attn,.json,.txt,.tsv,.conllu,.conllup,.jsonl";
+    field.setAttribute("aria-label", "A run, a probe result, sentences or a corpus");
     field.addEventListener("change", async () => {
       const [file] = field.files;
       field.value = "";
@@ -237,6 +236,15 @@
           showRecent();
         }
         return window.dash_clientside.no_update;
+      },
+
+      complain,
+
+      /* Fill in a text, or two, and run it. */
+      runText(text, second) {
+        setProps("text", { value: text });
+        if (second !== undefined) setProps("second", { value: second });
+        window.setTimeout(() => document.getElementById("run-button").click(), 0);
       },
     },
   });

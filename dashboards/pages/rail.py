@@ -11,6 +11,8 @@ from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.parts import aria, note
 from dashboards.request import CHAT, MAX_NEW_TOKENS, NEW_TOKENS, PAIR, TARGET, TEXT, WRITE
+from dashboards.security import is_loopback
+from dashboards.sentences import EMBEDDED
 
 __all__ = ["KIND_NAMES", "PLAIN_NOTE", "example_buttons", "layout", "model_options", "result_options"]
 
@@ -156,11 +158,23 @@ def _files(desk: Desk, prefix: str) -> html.Section:
         [
             html.Button("Open a file …", id=ids.UPLOAD_BUTTON, type="button", className="plain-button"),
             html.Div(id=ids.UPLOAD, className="upload", **place),
-            note("Or drop it here: a run (.attn), a probe result (heads.json), sentences (.txt, one per line)."),
+            note(
+                "Or drop it here: a run (.attn), a probe result (heads.json), sentences (.txt, one per line), a corpus "
+                "(.conllu)."
+            ),
             html.Div(id=ids.BATCH, className="batch", hidden=True),
+            _corpus(desk),
             dcc.Store(id=ids.UPLOADED),
         ],
         className="rail-part",
+    )
+
+
+def _corpus(desk: Desk) -> html.Details:
+    """The sentences of a corpus; the browser asks for them page by page when this is opened."""
+    told: dict[str, Any] = {"data-embedded": EMBEDDED, "data-local": str(is_loopback(desk.config.host)).lower()}
+    return html.Details(
+        [html.Summary("Sentences of a corpus"), html.Div(className="folded", id=ids.CORPUS, **told)], className="corpus"
     )
 
 

@@ -102,6 +102,7 @@ def register(app: Dash, desk: Desk) -> None:
 
     browser: Any = app.clientside_callback
     browser(ClientsideFunction("attnlensRail", "remember"), Output(ids.RECENT, "title"), Input(ids.RUN, "data"))
+    browser(ClientsideFunction("attnlensCorpus", "reopen"), Output(ids.CORPUS, "title"), Input(ids.RUN, "data"))
     browser(
         ClientsideFunction("attnlensRail", "showFields"),
         Output(ids.TEXT, "label"),

@@ -88,6 +88,38 @@ def test_arrow_keys_walk_through_the_sentences_of_a_file(visit, tmp_path):
     expect(page.locator("#batch")).to_be_hidden()
 
 
+def test_the_sentences_of_a_corpus_are_searched_and_picked(visit, tmp_path):
+    page = visit()
+    expect(page.locator("#summary")).to_contain_text("tokens")
+    texts = ["the dogs bark", HOSTILE, "she saw dogs"]
+    word = "{}\t{}\t_\tX\t_\t_\t{}\troot\t_\t_\n"
+    rows = ["".join(word.format(at + 1, form, min(at, 1)) for at, form in enumerate(text.split())) for text in texts]
+    rows = [f"# text = {text}\n{lines}\n" for text, lines in zip(texts, rows, strict=True)]
+    (tmp_path / "<i>few.conllu").write_text("".join(rows), encoding="utf-8")
+    listed, told = page.locator("#corpus [data-part=list]"), page.locator("#corpus [data-part=told]")
+
+    page.get_by_text("Sentences of a corpus").click()
+    expect(listed.locator("option")).to_have_count(50)
+    page.get_by_role("button", name="Later sentences").click()
+    expect(told).to_contain_text("51 to 100 of")
+    drop(page, tmp_path / "<i>few.conllu")
+    expect(told).to_have_text("1 to 3 of 3")
+    assert listed.locator("option").all_text_contents() == texts
+    page.fill("#corpus [data-part=find]", "DOGS")
+    expect(told).to_have_text("1 to 2 of 2 that match, of 3")
+    listed.focus()
+    page.keyboard.press("End")
+
+    waits_for_address(page, text="she saw dogs")
+    page.reload()
+    expect(told).to_have_text("1 to 2 of 2 that match, of 3")
+    page.locator("#corpus [data-part=which]").select_option("(file)")
+    page.fill("#corpus [data-part=path]", "/etc/passwd")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("cannot be listed: '/etc/passwd' lies outside the folders")
+    assert listed.locator("option").count() == 2
+
+
 def test_a_recent_run_is_restored_by_a_click(visit):
     page = visit()
     waits_for_address(page, text=SENTENCE)
