@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from components import graphs_in, texts_in
+from components import found_values, graphs_in, texts_in
 
 import attnlens
 from attnlens.errors import UsageError
@@ -105,17 +105,6 @@ def test_layouts_begin_with_the_view_of_the_address(desk):
         values = found_values(page.layout(desk, view))
         for control in page.controls:
             assert values[control.id, control.prop] == control.value(view)
-
-
-def found_values(component: Any) -> dict[tuple[str, str], Any]:
-    """(id, property) -> value, of every component in a tree."""
-    if isinstance(component, list | tuple):
-        return {key: value for child in component for key, value in found_values(child).items()}
-    own: dict[tuple[str, str], Any] = {}
-    if isinstance(name := getattr(component, "id", None), str):
-        own = {(name, prop): getattr(component, prop, None) for prop in ("value", "data", "checked")}
-    children = getattr(component, "children", None)
-    return own if children is None else own | found_values(children)
 
 
 def test_changes_are_those_of_the_library(desk, shown, random_lens):
