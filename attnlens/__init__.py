@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attnlens.heads import Head
     from attnlens.models.families import Family
     from attnlens.models.lens import Lens, load
-    from attnlens.report.classic import head_view, model_view
+    from attnlens.report.classic import head_view, model_view, neuron_view
 
 _HOMES = {
     "Capture": ("attnlens.capture.run", "Capture"),
@@ -30,6 +30,7 @@ _HOMES = {
     "head_view": ("attnlens.report.classic", "head_view"),
     "load": ("attnlens.models.lens", "load"),
     "model_view": ("attnlens.report.classic", "model_view"),
+    "neuron_view": ("attnlens.report.classic", "neuron_view"),
     "open": ("attnlens.capture.bundle", "open_run"),
 }
 
@@ -44,6 +45,7 @@ __all__ = [
     "head_view",
     "load",
     "model_view",
+    "neuron_view",
     "open",
 ]
 

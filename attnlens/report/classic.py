@@ -9,26 +9,27 @@ named as in BertViz; a run can be given in place of attention and tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
+from html import escape
 from importlib import import_module
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from attnlens.capture.incoming import incoming
 from attnlens.capture.patterns import LazyPattern
 from attnlens.capture.run import Capture
-from attnlens.capture.sites import DECODER, ONLY
-from attnlens.capture.tokens import printable
 from attnlens.errors import CaptureError, UsageError
 from attnlens.heads import Head
+from attnlens.report.classic_parts import Given, Part, parts_of
 from attnlens.report.embed import json_for_script
 from attnlens.report.page import content_security_policy
 from attnlens.report.palette import FONT_SANS, theme_of
+
+if TYPE_CHECKING:
+    from attnlens.models.lens import Lens
 
 __all__ = ["HtmlView", "classic_page", "head_view", "model_view", "neuron_view"]
 
@@ -51,6 +52,21 @@ _OWN_ROOT = (
     "while(document.getElementById('ROOT-'+n))n++;place.id=ATTN.root='ROOT-'+n;"
 )
 _MARKER = "const params = PYTHON_PARAMS;"
+# The parts of a pair, in BertViz' order and words.
+_PAIR = (
+    "All",
+    "Sentence A -> Sentence A",
+    "Sentence B -> Sentence B",
+    "Sentence A -> Sentence B",
+    "Sentence B -> Sentence A",
+)
+_CUT = (
+    "params.attention=[[0,0,0,0],[0,1,0,1],[1,2,1,2],[0,1,1,2],[1,2,0,1]].map(function(e,i){if(!i)return this;"
+    "var all=this,b=[0,START,all.left_text.length],r=[b[e[0]],b[e[1]]],c=[b[e[2]],b[e[3]]],cut=function(x,s){return "
+    "x.slice(s[0],s[1])};return{name:null,attn:all.attn.map(function(l){return l.map(function(h){return cut(h,r).map("
+    "function(q){return cut(q,c)})})}),left_text:cut(all.left_text,r),right_text:cut(all.right_text,c)}},"
+    "params.attention[0]);"
+)
 
 
 class HtmlView(str):
@@ -68,45 +84,76 @@ class HtmlView(str):
 
 
 def head_view(
-    attention: Any,
+    attention: Any = None,
     tokens: Sequence[str] | None = None,
-    *,
+    sentence_b_start: int | None = None,
+    prettify_tokens: bool = True,
     layer: int | None = None,
     heads: Sequence[int] | None = None,
+    encoder_attention: Any = None,
+    decoder_attention: Any = None,
+    cross_attention: Any = None,
+    encoder_tokens: Sequence[str] | None = None,
+    decoder_tokens: Sequence[str] | None = None,
     include_layers: Sequence[int] | None = None,
     html_action: str = "view",
 ) -> HtmlView | None:
     """BertViz' head view: one layer's heads as lines between tokens.
 
     Args:
-        attention: a run, an output of transformers (of an encoder-decoder the decoder is shown), or one tensor
-            `[1 head query key]` (or `[head query key]`) per layer.
-        tokens: their labels; only with tensors.
+        attention: a run, an output of transformers, or one tensor `[1 head query key]` (or `[head query key]`) per
+            layer. An encoder-decoder's stacks stand in a list to choose from, the decoder first.
+        tokens: their labels; only with tensors and outputs.
+        sentence_b_start: where the second text of a pair begins; the list then has each text's attention to each.
+        prettify_tokens: whether marks of tokenizers (Ġ, ▁, </w>) are taken out of `tokens`; a run's are always.
         layer: shown first.
         heads: selected first; all by default.
-        include_layers: layers to choose from; all by default.
+        encoder_attention: of an encoder-decoder, in place of `attention`.
+        decoder_attention: likewise.
+        cross_attention: likewise.
+        encoder_tokens: labels of what the encoder reads.
+        decoder_tokens: labels of what the decoder writes.
+        include_layers: layers to choose from; all that there are by default.
         html_action: "view" shows it in the notebook, "return" gives it back.
 
     Raises:
         UsageError: an argument that does not fit the others.
         CaptureError: so many weights that a browser could not draw them.
     """
-    source = _source(attention, tokens)
-    layers = _chosen(include_layers, source.n_layers, "layer")
+    given = Given(
+        attention=attention,
+        tokens=tokens,
+        sentence_b_start=sentence_b_start,
+        prettify_tokens=prettify_tokens,
+        encoder_attention=encoder_attention,
+        decoder_attention=decoder_attention,
+        cross_attention=cross_attention,
+        encoder_tokens=encoder_tokens,
+        decoder_tokens=decoder_tokens,
+    )
+    parts = parts_of(given)
+    layers = _chosen(include_layers, parts[0].n_layers, "layer", parts[0].held)
     if layer is not None and layer not in layers:
         raise UsageError(f"layer {layer} is not among the layers {layers}.")
-    chosen = None if heads is None else _chosen(heads, source.n_heads, "head")
-    _check_size(source, 1, len(layers), source.n_heads)
-    params = _params(source, layers, range(source.n_heads))
+    n_heads = parts[0].n_heads
+    chosen = None if heads is None else _chosen(heads, n_heads, "head")
+    _check_size(parts, 1, len(layers), n_heads)
+    params = _params(parts, layers, range(n_heads))
     params |= {"layer": layer, "heads": chosen, "include_layers": layers}
-    return _deliver(_fragment("head_view", params), html_action)
+    return _deliver(_fragment("head_view", params, sentence_b_start), html_action)
 
 
 def model_view(
-    attention: Any,
+    attention: Any = None,
     tokens: Sequence[str] | None = None,
-    *,
+    sentence_b_start: int | None = None,
+    prettify_tokens: bool = True,
     display_mode: str = "light",
+    encoder_attention: Any = None,
+    decoder_attention: Any = None,
+    cross_attention: Any = None,
+    encoder_tokens: Sequence[str] | None = None,
+    decoder_tokens: Sequence[str] | None = None,
     include_layers: Sequence[int] | None = None,
     include_heads: Sequence[int] | None = None,
     html_action: str = "view",
@@ -115,27 +162,39 @@ def model_view(
 
     Args and errors as for `head_view`; `display_mode` is "light" or "dark", `include_heads` chooses heads.
     """
-    source = _source(attention, tokens)
+    given = Given(
+        attention=attention,
+        tokens=tokens,
+        sentence_b_start=sentence_b_start,
+        prettify_tokens=prettify_tokens,
+        encoder_attention=encoder_attention,
+        decoder_attention=decoder_attention,
+        cross_attention=cross_attention,
+        encoder_tokens=encoder_tokens,
+        decoder_tokens=decoder_tokens,
+    )
+    parts = parts_of(given)
     if display_mode not in ("light", "dark"):
         raise UsageError(f"display_mode={display_mode!r}: expected 'light' or 'dark'.")
-    layers = _chosen(include_layers, source.n_layers, "layer")
-    heads = _chosen(include_heads, source.n_heads, "head")
-    _check_size(source, len(layers), len(layers), len(heads))
-    params = _params(source, layers, heads) | {
+    layers = _chosen(include_layers, parts[0].n_layers, "layer", parts[0].held)
+    heads = _chosen(include_heads, parts[0].n_heads, "head")
+    _check_size(parts, len(layers), len(layers), len(heads))
+    params = _params(parts, layers, heads) | {
         "display_mode": display_mode,
         "include_layers": layers,
         "include_heads": heads,
-        "total_heads": source.n_heads,
+        "total_heads": parts[0].n_heads,
     }
-    return _deliver(_fragment("model_view", params), html_action)
+    return _deliver(_fragment("model_view", params, sentence_b_start), html_action)
 
 
 def neuron_view(
-    run: Capture,
-    *,
-    layer: int = 0,
-    head: int = 0,
+    run: Capture | Lens,
+    sentence_a: str | None = None,
+    sentence_b: str | None = None,
     display_mode: str = "light",
+    layer: int | None = None,
+    head: int | None = None,
     html_action: str = "view",
 ) -> HtmlView | None:
     """BertViz' neuron view: how the query and the key of a head make its weights, from the run's own queries and keys.
@@ -144,24 +203,31 @@ def neuron_view(
     A bias of positions, or a softcap, comes on top of them: the weights shown are the model's in any case.
 
     Args:
-        run: a run with queries and keys, as capturing keeps them unless it is asked for weights.
-        layer: shown first.
-        head: likewise.
+        run: a run with queries and keys, as capturing keeps them unless it is asked for weights; or an opened model
+            (`attnlens.load`), which then runs `sentence_a`.
+        sentence_a: the text; only with a model.
+        sentence_b: a second one, for models of pairs.
         display_mode: "light" or "dark".
+        layer: shown first; 0 by default.
+        head: likewise.
         html_action: as in `head_view`.
 
     Raises:
-        UsageError: another mode.
+        UsageError: another mode; weights in place of a run, which do not tell queries and keys; a text missing or
+            one too many.
         HeadAddressError: no such head.
         CaptureError: a layer without queries and keys, or so many numbers that a browser could not hold them.
     """
     if display_mode not in ("light", "dark"):
         raise UsageError(f"display_mode={display_mode!r}: expected 'light' or 'dark'.")
-    source = _source(run, None)
-    Head(layer, head).within(source.n_layers, source.n_heads)
-    _check_size(source, 1, source.n_layers, source.n_heads)
-    vectors = [_queries_and_keys(run, at) for at in range(source.n_layers)]
-    attention = _params(source, range(source.n_layers), range(source.n_heads))["attention"][0]
+    run = _run_of(run, sentence_a, sentence_b)
+    layer, head = layer or 0, head or 0
+    parts = parts_of(Given(attention=run))[:1]
+    n_layers, n_heads = parts[0].n_layers, parts[0].n_heads
+    Head(layer, head).within(n_layers, n_heads)
+    _check_size(parts, 1, n_layers, n_heads)
+    vectors = [_queries_and_keys(run, at) for at in range(n_layers)]
+    attention = _params(parts, range(n_layers), range(n_heads))["attention"][0]
     shown = attention | {"queries": [one[0] for one in vectors], "keys": [one[1] for one in vectors]}
     params = {
         "attention": {"all": shown},
@@ -172,6 +238,23 @@ def neuron_view(
         "head": head,
     }
     return _deliver(_fragment("neuron_view", params), html_action)
+
+
+def _run_of(given: Any, sentence_a: str | None, sentence_b: str | None) -> Capture:
+    """The run itself, or that of a model that was given in its place."""
+    if isinstance(given, Capture):
+        if sentence_a is not None or sentence_b is not None:
+            raise UsageError("a run brings its own text; leave sentence_a and sentence_b out, or give the model.")
+        return given
+    if not hasattr(given, "capture"):
+        raise UsageError(
+            f"{type(given).__name__} holds no queries and keys, which the neuron view shows; give a run of "
+            "attnlens.load(...).capture(text), or the opened model and a text."
+        )
+    if sentence_a is None:
+        raise UsageError("a model needs a text to run: neuron_view(lens, 'The keys are here.').")
+    captured: Capture = given.capture(sentence_a if sentence_b is None else (sentence_a, sentence_b), points=())
+    return captured
 
 
 def _queries_and_keys(run: Capture, layer: int) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
@@ -226,7 +309,8 @@ def classic_page(
     elif view == "model":
         fragment = model_view(run, include_layers=only, include_heads=heads, display_mode=mode, html_action="return")
     else:
-        too_many = run.n_layers * run.n_heads * len(run.tokens) ** 2 > MAX_WEIGHTS
+        each = sum(len(part.left) * len(part.right) for part in parts_of(Given(attention=run)))
+        too_many = run.n_layers * run.n_heads * each > MAX_WEIGHTS
         layers = (only or [0]) if too_many else None
         fragment = head_view(run, layer=layer, heads=heads, include_layers=layers, html_action="return")
     assert fragment is not None
@@ -255,24 +339,31 @@ def _page(fragment: HtmlView, view: str, theme: str) -> str:
     )
 
 
-def _fragment(name: str, params: dict[str, Any]) -> HtmlView:
+def _fragment(name: str, params: dict[str, Any], start: int | None = None) -> HtmlView:
     """A div and one script: libraries, stand-in for require.js, BertViz' script with its parameters in place.
 
     Everything runs inside one function, so that views of one notebook, and other libraries on the page, keep apart.
     The id is made from the content, so that the same view gives the same bytes; the script then numbers it, so that
-    the same view can be shown twice.
+    the same view can be shown twice. Where the second text of a pair has a `start`, the script cuts its four parts out
+    of the whole, which is embedded once.
     """
     marker = _NEURON_MARKER if name == "neuron_view" else _MARKER
     head, _, tail = _package_file("bertviz", f"{name}.js").partition(marker)
     if not tail:
         raise CaptureError(f"this version of bertviz has no {marker!r} in {name}.js; install bertviz 1.4.1.")
     text = json_for_script(params)
-    root = "bertviz-" + hashlib.sha256((name + text).encode()).hexdigest()[:16]
-    code = f"{head}const params = Object.assign({text},{{root_div_id:ATTN.root}});{tail}"
+    root = "bertviz-" + hashlib.sha256((name + text + str(start or "")).encode()).hexdigest()[:16]
+    cut = "" if start is None else _CUT.replace("START", str(start))
+    code = f"{head}const params = Object.assign({text},{{root_div_id:ATTN.root}});{cut}{tail}"
     script = f"(function(){{{_libraries()}{_SHIM}{_OWN_ROOT.replace('ROOT', root)}{code}\n}})();"
     font = "font-family:'Helvetica Neue',Helvetica,Arial,sans-serif"
     layers = '<label>Layer: <select id="layer"></select></label>' if name != "model_view" else ""
     layers += ' <label>Head: <select id="att_head"></select></label>' if name == "neuron_view" else ""
+    names = [part["name"] for part in params["attention"]] if name != "neuron_view" else []
+    names = names if start is None else list(_PAIR)
+    if len(names) > 1:
+        options = "".join(f'<option value="{at}">{escape(each)}</option>' for at, each in enumerate(names))
+        layers += f' <label>Attention: <select id="filter">{options}</select></label>'
     return HtmlView(
         f'<div id="{root}" style="{font}"><span style="user-select:none">{layers}</span>'
         f'<div id="vis"></div></div>\n<script>{script}</script>'
@@ -304,60 +395,37 @@ def _script_safe(script: str) -> str:
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Attention that is computed when a layer is asked for, and its labels."""
-
-    n_layers: int
-    n_heads: int
-    labels: list[str]
-    layer: Callable[[int], Float[Tensor, "head query key"]]
-
-
-def _source(attention: Any, tokens: Sequence[str] | None) -> _Source:
-    if isinstance(attention, Capture):
-        if tokens is not None:
-            raise UsageError("a run brings its own tokens; leave `tokens` out.")
-        labels = [token.label for token in attention.tokens]
-        return _Source(attention.n_layers, attention.n_heads, labels, attention.attention)
-    if tokens is None:
-        raise UsageError("tensors need `tokens`: one label for each position.")
-    given = incoming(attention).layers
-    layers = [part for part in given.get(ONLY, given.get(DECODER, ())) if part is not None]
-    n = len(tokens)
-    for part in layers:
-        if part.ndim != 3 or tuple(part.shape[1:]) != (n, n):
-            found = list(part.shape)
-            raise UsageError(f"expected [1, heads, {n}, {n}] per layer for {n} tokens, found {found}.")
-    labels = [printable(token) for token in tokens]
-    return _Source(len(layers), len(layers[0]), labels, lambda layer: layers[layer].float())
-
-
-def _chosen(wanted: Sequence[int] | None, n: int, what: str) -> list[int]:
+def _chosen(wanted: Sequence[int] | None, n: int, what: str, held: Sequence[int] | None = None) -> list[int]:
     if wanted is None:
-        return list(range(n))
+        return list(range(n) if held is None else held)
     if not wanted or any(not 0 <= index < n for index in wanted):
         raise UsageError(f"{what}s {list(wanted)}: expected numbers from 0 to {n - 1}.")
     return list(wanted)
 
 
-def _params(source: _Source, layers: Sequence[int], heads: Sequence[int]) -> dict[str, Any]:
-    weights = [_rounded(source.layer(layer)[list(heads)]) for layer in layers]
-    return {
-        "attention": [{"name": None, "attn": weights, "left_text": source.labels, "right_text": source.labels}],
-        "default_filter": "0",
-    }
+def _params(parts: Sequence[Part], layers: Sequence[int], heads: Sequence[int]) -> dict[str, Any]:
+    attention = [
+        {
+            "name": part.name,
+            "attn": [_rounded(part.layer(layer)[list(heads)]) for layer in layers],
+            "left_text": part.left,
+            "right_text": part.right,
+        }
+        for part in parts
+    ]
+    return {"attention": attention, "default_filter": "0"}
 
 
 def _rounded(layer: Float[Tensor, "head query key"]) -> list[list[list[float]]]:
     return [[[round(weight, DECIMALS) for weight in row] for row in head] for head in layer.tolist()]
 
 
-def _check_size(source: _Source, n_drawn_layers: int, n_layers: int, n_heads: int) -> None:
-    per_layer = n_heads * len(source.labels) ** 2
+def _check_size(parts: Sequence[Part], n_drawn_layers: int, n_layers: int, n_heads: int) -> None:
+    """One part is drawn at a time, and all are held."""
+    per_layer = [n_heads * len(part.left) * len(part.right) for part in parts]
     for n, limit, what in (
-        (n_drawn_layers * per_layer, MAX_LINES, "draw {:,} lines"),
-        (n_layers * per_layer, MAX_WEIGHTS, "hold {:,} weights"),
+        (n_drawn_layers * max(per_layer), MAX_LINES, "draw {:,} lines"),
+        (n_layers * sum(per_layer), MAX_WEIGHTS, "hold {:,} weights"),
     ):
         if n > limit:
             raise CaptureError(

@@ -66,10 +66,15 @@ def test_bertvizs_views_are_drawn_in_the_same_notebook(shown):
     import attnlens
 
     run = made_run(np.full((2, 2, 3, 3), 1 / 3), [HOSTILE, "b", "c"])
-    views = [attnlens.head_view(run, html_action="return"), attnlens.model_view(run, html_action="return")]
+    pair = attnlens.head_view(run, sentence_b_start=2, html_action="return")
+    views = [attnlens.head_view(run, html_action="return"), attnlens.model_view(run, html_action="return"), pair]
 
     page = shown("".join(views))
 
-    assert page.locator("#bertviz-does-not-exist").count() == 0
-    assert page.locator("svg text", has_text=HOSTILE).count() >= 2
-    assert page.locator("svg line").count() >= 9
+    whole, model, parts = (page.locator('[id^="bertviz-"]').nth(at) for at in range(3))
+    assert whole.locator("svg text", has_text=HOSTILE).count() == 2
+    assert whole.locator("svg line").count() == 2 * 9
+    assert model.locator("svg").count() >= 1
+    parts.get_by_label("Attention").select_option("Sentence A -> Sentence B")
+    assert parts.locator("svg text", has_text=HOSTILE).count() == 1
+    assert parts.locator("svg line").count() == 2 * 2 * 1

@@ -112,7 +112,7 @@ def test_public_names_exist():
 
     names = {name: getattr(attnlens, name) for name in attnlens.__all__}
 
-    assert {"load", "open", "Lens", "Capture", "Token", "Head", "head_view", "model_view"} <= names.keys()
+    assert {"load", "open", "Lens", "Capture", "Token", "Head", "head_view", "model_view", "neuron_view"} <= names.keys()
     assert all(value is not None for value in names.values())
     assert set(attnlens.__all__) <= set(dir(attnlens))
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
+from family_models import FAMILIES
 from report_samples import HOSTILE, made_run
 
 import attnlens
@@ -177,3 +178,93 @@ def test_a_page_of_a_view_or_head_that_does_not_exist(bert_run):
         classic.classic_page(bert_run, "neurons")
     with pytest.raises(HeadAddressError):
         classic.classic_page(bert_run, "head", head="L0H4")
+
+
+@pytest.fixture(scope="module")
+def pair_run():
+    """What a BART of equally many layers and heads on both sides attends to."""
+    lens = attnlens.load(model=FAMILIES["bart"].build(), tokenizer=FAMILIES["bart"].tokenizer())
+    return lens.capture(source="the dogs bark", target="die Hunde", points=())
+
+
+def test_an_encoder_decoders_stacks_stand_in_a_list(pair_run):
+    same = [stack.letter for stack in pair_run.anatomy.stacks if stack.n_layers == pair_run.n_layers]
+
+    html = attnlens.head_view(pair_run, html_action="return")
+
+    names = {"E": "Encoder", "D": "Decoder", "X": "Cross"}
+    parts = {part["name"]: part for part in params(html)["attention"]}
+    assert set(parts) == {names[letter] for letter in same}
+    assert re.findall(r'<option value="\d">(\w+)</option>', html) == list(parts)
+    for letter in same:
+        weights = pair_run.attention(stack=letter).numpy()
+        np.testing.assert_allclose(parts[names[letter]]["attn"], weights, atol=1e-4)
+    target, source = ([token.label for token in side] for side in (pair_run.tokens, pair_run.source.tokens))
+    assert (parts["Cross"]["left_text"], parts["Cross"]["right_text"]) == (target, source)
+
+
+def test_an_output_of_transformers_and_tensors_by_stack_show_the_same(pair_run):
+    output = pair_run.to_model_output()
+    labels = {
+        "encoder_tokens": [token.label for token in pair_run.source.tokens],
+        "decoder_tokens": [token.label for token in pair_run.tokens],
+    }
+    stacks = ("decoder_attention", "cross_attention")
+    tensors = {name: getattr(output, f"{name}s") for name in stacks}
+
+    by_stack = params(attnlens.model_view(**tensors, **labels, html_action="return"))
+    decoder = params(attnlens.head_view(output, labels["decoder_tokens"], html_action="return"))
+    run = {part["name"]: part for part in params(attnlens.model_view(pair_run, html_action="return"))["attention"]}
+
+    for part in by_stack["attention"]:
+        np.testing.assert_allclose(part["attn"], run[part["name"]]["attn"], atol=1e-4)
+    assert [part["name"] for part in by_stack["attention"]] == ["Decoder", "Cross"]
+    np.testing.assert_allclose(decoder["attention"][0]["attn"], run["Decoder"]["attn"], atol=1e-4)
+
+
+def test_marks_of_tokenizers_are_taken_out_unless_somebody_wants_them(bert_run):
+    one = [torch.eye(2)[None, None]]
+
+    pretty, plain = (
+        params(attnlens.head_view(one, ["Ġthe", "end</w>"], prettify_tokens=pretty, html_action="return"))
+        for pretty in (True, False)
+    )
+
+    assert pretty["attention"][0]["left_text"] == [" the", "end"]
+    assert plain["attention"][0]["left_text"] == ["Ġthe", "end</w>"]
+
+
+def test_the_neuron_view_runs_an_opened_model(random_gpt2):
+    lens = attnlens.load(model=random_gpt2.model, tokenizer=random_gpt2.tokenizer)
+
+    by_model = attnlens.neuron_view(lens, "the keys", layer=1, head=2, html_action="return")
+
+    assert by_model == attnlens.neuron_view(lens.capture("the keys", points=()), None, None, "light", 1, 2, "return")
+    with pytest.raises(UsageError, match="a text to run"):
+        attnlens.neuron_view(lens)
+    with pytest.raises(UsageError, match="tuple holds no queries and keys"):
+        attnlens.neuron_view((torch.ones(1, 1, 1, 1),), "the keys")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "there is no attention"),
+        ({"attention": [torch.eye(2)[None]], "tokens": ["a", "b"], "sentence_b_start": 2}, "sentence_b_start=2"),
+        ({"attention": [torch.eye(2)[None]], "cross_attention": [torch.eye(2)[None]]}, "of one stack"),
+        ({"cross_attention": [torch.eye(2)[None]], "decoder_tokens": ["a", "b"]}, "encoder_tokens is missing"),
+        (
+            {
+                "encoder_attention": [torch.eye(2)[None]] * 2,
+                "decoder_attention": [torch.eye(2)[None]],
+                "encoder_tokens": ["a", "b"],
+                "decoder_tokens": ["a", "b"],
+            },
+            "found Decoder 1 x 1, Encoder 2 x 1",
+        ),
+    ],
+    ids=["nothing", "start", "both", "labels", "sizes"],
+)
+def test_stacks_that_do_not_go_together_are_named(arguments, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        attnlens.head_view(**arguments, html_action="return")

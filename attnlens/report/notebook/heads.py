@@ -51,7 +51,9 @@ def run_html(run: Capture) -> str:
     if not whole:
         about += f" The first {BEGINNING} tokens are shown."
     if len(inside) < len(heads):
-        about += f" {len(inside)} of {len(heads)} heads are inside: those with the largest weights past the first token."
+        about += (
+            f" {len(inside)} of {len(heads)} heads are inside: those with the largest weights past the first token."
+        )
     data = _data(maps_of(run, inside, window=window)) | {
         "title": _title(run),
         "about": about,
