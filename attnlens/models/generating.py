@@ -27,7 +27,7 @@ from attnlens.models.opening import Opened
 from attnlens.models.running import Plan, run_batch
 from attnlens.models.selfcheck import tolerance_of
 
-__all__ = ["check_generation", "generate_run"]
+__all__ = ["check_generation", "generate_run", "prompt_arguments", "whole_batch", "written_text"]
 
 Progress = Callable[[int, int], None]
 
@@ -85,18 +85,18 @@ def generate_run(
         CaptureError: the steps do not add up to one text, or are not what one run over it computes.
     """
     model: Any = opened.tap.model
-    arguments = _prompt_arguments(model, prompt)
+    arguments = prompt_arguments(model, prompt)
     _check_length(opened, arguments, generation)
     recorder = StepRecorder(eager=needs_eager(model), cached=generation.use_cache, wanted=plan.wanted)
     with _seeded(generation, model), recording(opened.tap, recorder):
         output = _generate(model, arguments, generation, recorder, progress)
     ids, path = _chosen(output, recorder.n_prompt)
-    text = _written(tokenizer, prompt.texts[0], ids)
-    whole = next(run_batch(opened, _whole(prompt, arguments, ids, text, opened), plan, versions))
+    text = written_text(tokenizer, prompt.texts[0], ids)
+    whole = next(run_batch(opened, whole_batch(prompt, arguments, ids, text, opened), plan, versions))
     return _stitched(whole, recorder, path, generation, opened)
 
 
-def _prompt_arguments(model: PreTrainedModel, prompt: Batch) -> dict[str, Any]:
+def prompt_arguments(model: PreTrainedModel, prompt: Batch) -> dict[str, Any]:
     """What `generate` is called with; a lone tensor gets the name of the model's main input.
 
     Raises:
@@ -191,14 +191,14 @@ def _chosen(output: Any, n_prompt: int) -> tuple[list[int], list[int]]:
     return ids, [chosen_from[0]] * n_prompt + chosen_from[1:]
 
 
-def _written(tokenizer: PreTrainedTokenizerBase | None, prompt: EncodedText | None, ids: list[int]) -> EncodedText:
+def written_text(tokenizer: PreTrainedTokenizerBase | None, prompt: EncodedText | None, ids: list[int]) -> EncodedText:
     """Prompt and written text as one; a prompt that was given as ids is spelled out like what follows it."""
     known = prompt is not None and prompt.text and list(prompt.ids) == ids[: len(prompt.ids)]
     before = prompt if known and prompt is not None else EncodedText("", (), (), (), False)
     return continued(tokenizer, before, ids[len(before.ids) :])
 
 
-def _whole(prompt: Batch, arguments: dict[str, Any], ids: list[int], text: EncodedText, opened: Opened) -> Batch:
+def whole_batch(prompt: Batch, arguments: dict[str, Any], ids: list[int], text: EncodedText, opened: Opened) -> Batch:
     """One row with the whole text, for one forward pass."""
     two_stacks = opened.anatomy.is_encoder_decoder
     kept = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}

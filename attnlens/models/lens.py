@@ -44,6 +44,7 @@ from attnlens.models.planning import DEFAULT_POINTS, Planner
 from attnlens.models.reader import Reader
 from attnlens.models.reruns import batch_of_run
 from attnlens.models.running import reduce_batch, run_batch
+from attnlens.models.stepping import Written, write_tokens
 from attnlens.models.targets import choose_target
 
 __all__ = ["Lens", "load"]
@@ -415,6 +416,26 @@ class Lens:
         longest = (numbered(n_prompt + max_new_tokens),)
         self._planner.check_memory(replace(prompt, texts=longest), plan, max_memory)
         return generate_run(self._opened, self.tokenizer, prompt, generation, plan, self._versions, progress)
+
+    def write(self, text: str, tokens: Sequence[int] = (), *, source: str | None = None) -> Written:
+        """Give the model a prompt and tokens of your choice after it, one step at a time with its key-value cache.
+
+        Args:
+            text: the prompt; what an encoder-decoder reads, or with `source` how the text that it writes begins.
+            tokens: numbers in the vocabulary, whatever the model would have chosen.
+            source: what an encoder-decoder reads.
+
+        Returns:
+            Logits of the token that would come next, the bytes of the cache after each step, and the run of the whole.
+
+        Raises:
+            CaptureError: the model writes no text.
+            UsageError, TextError: a number that is no token; more tokens than the model takes.
+        """
+        check_generation(self._opened)
+        plan = self._planner.plan(None, False, None, None, (), True)
+        prompt = self._reader.prompt(text, source, None, None)
+        return write_tokens(self._opened, self.tokenizer, prompt, tokens, plan, self._versions)
 
     @property
     def opened(self) -> Opened:
