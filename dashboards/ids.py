@@ -199,3 +199,23 @@ MODEL_SHAPES = "model-shapes"
 SIGHTS = "sights"
 SIGHT_AT = "sight-at"  # the token whose sight is shown, by position
 KINDS = "kinds"
+
+# Inside: generation
+TOOK = "took"  # numbers of the tokens that were written after the text: "12,5"
+CANDIDATES = "candidates-data"  # what probabilities are computed from (see `CandidatesView.to_json`)
+CANDIDATE_LIST = "candidates"
+CANDIDATE_TABLE = "candidates-table"
+STORY = "story"
+SAMPLED = "sampled"
+TEMPERATURE = "temperature"
+TOP_K = "top-k"
+TOP_P = "top-p"
+MOVES = "moves"
+ASKED_AT = "asked-at"
+MASKED_AT = "masked-at"
+TAKE_LIKELIEST = "take-likeliest"
+TAKE_DRAWN = "take-drawn"
+TAKE_BACK = "take-back"
+TAKE_NONE = "take-none"
+GROWN = "grown"
+NEWEST = "newest"

@@ -68,6 +68,8 @@ class ViewState:
         other: the second text, whose values are patched in.
         patch: the layer behind which the stream has the values of the second text; None for none.
         preset: the published model that sizes are compared with.
+        took: numbers of the tokens that were written after the text, `12,5`.
+        temp, topk, topp: temperature, top k (0 for all) and top p of the next token.
         reach: tokens of the text that training memory is told for.
         patch_at: at which position; None for all.
         block: the layer that is taken apart, `3` or `E3`; empty for that of the selected head.
@@ -114,6 +116,10 @@ class ViewState:
     patch_at: int | None = None
     preset: str = "gpt2"
     reach: str = "2048"
+    took: str = ""
+    temp: str = "1"
+    topk: str = "0"
+    topp: str = "1"
     block: str = ""
     part: str = ""
 

@@ -95,7 +95,8 @@
         shown.forEach((one) => place.append(row(one[0], one[1], widest, one[2], given.writes)));
         if (count) place.append(row(`all ${count.toLocaleString("en")} others`, sum, widest, null, false));
         const cut = given.ids.length + given.n_rest - rows.length - (found.rest > 0 ? given.n_rest : 0);
-        const said = [`Temperature ${found.heat}: softmax(logit / ${found.heat}).`];
+        const [, k, p] = options(temperature, topK, topP);
+        const said = [`Temperature ${found.heat}, ${k ? `top ${k}` : "any k"}, ${p < 1 ? `top p ${p}` : "any p"}.`];
         if (cut) said.push(`${cut.toLocaleString("en")} tokens are cut away; the others are divided by their sum.`);
         if (found.reaches) said.push(`The nucleus reaches beyond the ${given.ids.length.toLocaleString("en")} likeliest; the others are kept whole.`);
         return said.join(" ");

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.pages import compare, explore, head, heads, intervene, stream
-from dashboards.pages.inside import block, model, size
+from dashboards.pages.inside import block, generation, model, size
 from dashboards.pages.page import Page
 from dashboards.state import ViewState
 
@@ -17,6 +17,7 @@ PAGES: tuple[Page, ...] = (
     compare.PAGE,
     model.PAGE,
     block.PAGE,
+    generation.PAGE,
     size.PAGE,
     head.PAGE,
 )

@@ -51,6 +51,10 @@ STATES = st.builds(
     patch_at=st.none() | st.integers(0, 999_999),
     preset=st.text(max_size=12),
     reach=st.text(max_size=6),
+    took=st.text(max_size=12),
+    temp=st.text(max_size=4),
+    topk=st.text(max_size=4),
+    topp=st.text(max_size=4),
     block=st.text(max_size=6),
     part=st.text(max_size=20),
 )

@@ -19,7 +19,16 @@ from attnlens.report.maps import tokens_of
 from attnlens.report.tables import Table
 from attnlens.steps.sampling import next_token_probabilities
 
-__all__ = ["LISTED", "TEMPERATURES", "CacheView", "CandidatesView", "RowView", "cache_view", "candidates_view", "row_view"]
+__all__ = [
+    "LISTED",
+    "TEMPERATURES",
+    "CacheView",
+    "CandidatesView",
+    "RowView",
+    "cache_view",
+    "candidates_view",
+    "row_view",
+]
 
 LISTED = 4096
 """Tokens whose logits a page is given; of a larger vocabulary the others are summed."""
@@ -92,7 +101,9 @@ class CacheView:
 
     def table(self) -> Table:
         """One row per step."""
-        return Table(self.caption, ("step", "tokens", "bytes"), tuple(zip(self.labels, self.n_tokens, self.n_bytes, strict=True)))
+        return Table(
+            self.caption, ("step", "tokens", "bytes"), tuple(zip(self.labels, self.n_tokens, self.n_bytes, strict=True))
+        )
 
 
 def cache_view(run: Capture, cache_bytes: Sequence[int]) -> CacheView:
@@ -109,9 +120,8 @@ def cache_view(run: Capture, cache_bytes: Sequence[int]) -> CacheView:
     stack = run.anatomy.stack(run.anatomy.main_stack)
     grown = cache_bytes[-1] - cache_bytes[0]
     per_token = grown / written if written else cache_bytes[0] / begun
-    shape = (
-        f"keys and values (2) × {stack.n_layers} layers × {stack.n_kv_heads} key-value heads × {stack.d_head} dimensions"
-    )
+    sizes = f"{stack.n_layers} layers × {stack.n_kv_heads} key-value heads × {stack.d_head} dimensions"
+    shape = f"keys and values (2) × {sizes}"
     plain = 2 * stack.n_layers * stack.n_kv_heads * stack.d_head
     if per_token % plain == 0 and not run.anatomy.is_encoder_decoder:
         told = f"Each token adds {shape} × {int(per_token // plain)} bytes = {int(per_token):,} bytes."
@@ -119,7 +129,9 @@ def cache_view(run: Capture, cache_bytes: Sequence[int]) -> CacheView:
         told = f"Each token adds {shape}; keys and values of the source are computed once and stay as they are."
     else:
         told = f"Each token adds {shape}; a sliding window drops what no later token will see."
-    caption = f"The cache holds {cache_bytes[-1]:,} bytes ({bytes_text(cache_bytes[-1])}), read off the cache itself. {told}"
+    caption = (
+        f"The cache holds {cache_bytes[-1]:,} bytes ({bytes_text(cache_bytes[-1])}), read off the cache itself. {told}"
+    )
     return CacheView(labels, tuple(cache_bytes), n_tokens, caption)
 
 
@@ -167,7 +179,9 @@ def row_view(run: Capture, head: Head | str) -> RowView:
     strongest = sorted(weights.topk(min(_BARS, len(weights))).indices.tolist())
     fewer = "" if len(labels) <= _BARS else f" The {_BARS} strongest of {len(labels)} are drawn."
     where = "the source" if keys is not queries else "the text so far"
-    caption = f"What {queries[-1].label!r}, the newest token, looks at in {where}, by {chosen}; the weights sum to 1.{fewer}"
+    caption = (
+        f"What {queries[-1].label!r}, the newest token, looks at in {where}, by {chosen}; the weights sum to 1.{fewer}"
+    )
     return RowView(
         tuple(labels[place] for place in strongest),
         tuple(float(weights[place]) for place in strongest),

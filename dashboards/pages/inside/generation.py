@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -116,9 +117,9 @@ def _story(view: ViewState) -> list[Any]:
         html.Button("Start over", id=ids.TAKE_NONE, type="button", className="chip"),
     ]
     return [
-        html.Div(id=ids.STORY, className="part"),
+        html.Div(id=ids.STORY),
         html.Div(moves, className="moves", id=ids.MOVES),
-        html.Div(position_select(view), id=ids.ASKED_AT, hidden=True),
+        html.Div(position_select(view, ids.MASKED_AT), id=ids.ASKED_AT, hidden=True),
         html.Div(id=ids.CANDIDATE_LIST, role="group", **aria(label="Candidates for the next token")),
         note(id=ids.SAMPLED),
         html.Div(id=ids.CANDIDATE_TABLE),
@@ -137,7 +138,7 @@ def register(app: Dash, desk: Desk) -> None:
         Output(ids.ASKED_AT, "hidden"),
         Input(ids.RUN, "data"),
         Input(ids.TOOK, "data"),
-        Input(ids.POSITION, "value"),
+        Input(ids.MASKED_AT, "value"),
         Input(ids.THEME, "data"),
     )
     def on_step(run: Run, took: str | None, position: str | None, theme: str) -> Any:
@@ -155,7 +156,7 @@ def register(app: Dash, desk: Desk) -> None:
         need(run, head, theme)
         return draw_row(desk, run, took or "", head, theme)
 
-    reading.register(app, desk)
+    reading.register(app, desk, ids.MASKED_AT)
     _register_browser(app)
 
 
@@ -239,8 +240,8 @@ def _cache(written: Written, theme: str) -> list[Any]:
         return [note("This model keeps no cache: every step runs the whole text again.")]
     view = views.cache_view(written.run, written.cache_bytes)
     check = (
-        f"Checked: the last step, computed with the cache, gives the same logits as one run over the whole text, within "
-        f"{written.gap:.0e}."
+        f"Checked: the last step, computed with the cache, gives the same logits as one run over the whole text, "
+        f"within {written.gap:.0e}."
     )
     return [
         note(view.caption),
@@ -322,7 +323,7 @@ PAGE = Page(
     layout=layout,
     register=register,
     controls=(
-        POSITION_CONTROL,
+        replace(POSITION_CONTROL, id=ids.MASKED_AT),
         Control("took", ids.TOOK, "data"),
         Control("temp", ids.TEMPERATURE, shown=lambda view: view.temp),
         Control("topk", ids.TOP_K, shown=lambda view: view.topk),

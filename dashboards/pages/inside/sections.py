@@ -16,6 +16,7 @@ HOME = "/inside"
 SECTIONS: tuple[tuple[str, str], ...] = (
     (HOME, "The model"),
     (f"{HOME}/block", "The block"),
+    (f"{HOME}/generation", "Generation"),
     (f"{HOME}/size", "Size and cost"),
 )
 

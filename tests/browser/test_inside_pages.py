@@ -1,0 +1,58 @@
+"""The pages below `/inside` in a real browser, as a reader walks through them."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+import torch
+from at_the_page import expect, given_in, waits_for_address
+
+pytestmark = pytest.mark.browser
+
+TEXT = "The keys to the cabinet are on the"
+
+
+def test_tokens_are_taken_one_by_one_and_the_browser_computes_their_probabilities(visit):
+    from attnlens.steps.sampling import next_token_probabilities
+
+    page = visit(f"inside/generation?model=attnlens/tiny-gpt2&text={quote(TEXT)}&temp=0.7&topk=40&topp=0.9")
+    candidates = page.locator("#candidates .candidate")
+    candidates.first.wait_for()
+    given = page.evaluate("dash_component_api.getLayout('candidates-data').props.data")
+
+    for temperature, top_k, top_p in ((1, 0, 1), (0.7, 40, 0.9), (1.5, 7, 0.35)):
+        shares = page.evaluate(
+            "([given, ...knobs]) => dash_clientside.generation.shares(given, ...knobs).listed",
+            [given, temperature, top_k, top_p],
+        )
+        expected = next_token_probabilities(
+            torch.tensor(given["logits"]), temperature=temperature, top_k=top_k or None, top_p=top_p
+        )
+        torch.testing.assert_close(torch.tensor(shares).double(), expected, rtol=1e-4, atol=1e-7)
+
+    first = candidates.first.locator(".candidate-name").inner_text()
+    candidates.first.click()
+    expect(page.locator("#story .taken")).to_have_text([first])
+    page.get_by_role("button", name="Take the likeliest").press("Enter")
+    expect(page.locator("#story .taken")).to_have_count(2)
+    expect(page.locator("#grown")).to_contain_text("gives the same logits as one run over the whole text")
+    assert given_in(page)["took"].split(",")[0] == str(given["ids"][0])
+    page.get_by_role("button", name="One back").click()
+    expect(page.locator("#story .taken")).to_have_text([first])
+    page.fill("#text", "The queen")
+    page.locator("#run-button").click()
+    expect(page.locator("#story .taken")).to_have_count(0)
+
+
+def test_sizes_stand_beside_a_published_model_and_the_address_keeps_the_choice(visit):
+    page = visit("inside/size?preset=gpt3&reach=512")
+    cards = page.locator("#sizes")
+    expect(cards).to_contain_text("GPT-3 175B has 174,604,259,328 parameters")
+    expect(cards).to_contain_text("one text of 512 tokens")
+
+    page.get_by_role("textbox", name="Published model to compare with").click()
+    page.get_by_role("option", name="Mixtral 8x7B").click()
+
+    expect(cards).to_contain_text("of which a token uses 12,879,925,248")
+    waits_for_address(page, preset="mixtral-8x7b", reach="512")
