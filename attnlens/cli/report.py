@@ -47,7 +47,12 @@ class Asked:
     @property
     def of_runs(self) -> bool:
         """Whether anything was asked that only a run can answer."""
-        return any((self.labels, self.head, self.precision, self.measures, self.ablate))
+        return self.beside_precision or self.precision is not None
+
+    @property
+    def beside_precision(self) -> bool:
+        """Whether anything was asked that only a report on one run shows."""
+        return bool(self.labels or self.head or self.measures or self.ablate)
 
 
 def report(
@@ -58,6 +63,9 @@ def report(
         str | None,
         typer.Argument(metavar="TEXT|RUN|DIR", help="With -m a sentence; else a .attn file, or a folder of probe."),
     ] = None,
+    other: Annotated[
+        str | None, typer.Argument(metavar="OTHER", help="Another of the same kind: a report on both side by side.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", metavar="MODEL", help="An embedded model, a folder or a hub id, to run TEXT."),
@@ -65,6 +73,10 @@ def report(
     labels: Annotated[
         Path | None,
         typer.Option("--labels", metavar="DIR", help="Probe results of the same model: its heads carry their labels."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="MODEL", help="Run TEXT through this model too."),
     ] = None,
     target: TargetOption = None,
     head: HeadOption = None,
@@ -92,17 +104,20 @@ def report(
     """Write a report as one HTML file that opens from disk, with no network.
 
     From -m MODEL TEXT or a .attn file: every head on one text. From a folder that 'attnlens probe -o' wrote: what the
-    model's heads do, with the evidence. 'attnlens open' gives back what is inside.
+    model's heads do, with the evidence. With a second text, run or folder, or --against: what differs between the two.
+    'attnlens open' gives back what is inside.
     """
     if source is None:
         raise UsageError("nothing to report on: give -m MODEL TEXT, a .attn file, or a folder of attnlens probe.")
     shown = None if head is None else Head.parse(head)
     asked = Asked(labels, shown, precision, tuple(measure or ()), tuple(ablate or ()))
-    check_output(output, [source] if model is None else [], force)
-    if model is not None:
-        text = read_text(source)
-        options: dict[str, Any] = {"device": device, "dtype": dtype, "allow_pickle": allow_pickle}
-        html = _of_text(model, text, target, asked, options | {"trust_remote_code": trust_remote_code})
+    check_output(output, [each for each in (source, other) if each is not None] if model is None else [], force)
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "allow_pickle": allow_pickle}
+    options["trust_remote_code"] = trust_remote_code
+    if other is not None or against is not None:
+        html = _of_two(source, other, model, against, target, asked, options)
+    elif model is not None:
+        html = _of_text(model, read_text(source), target, asked, options)
     elif target is not None:
         raise UsageError("--target belongs to a text that a model runs: -m MODEL TEXT --target TEXT.")
     elif _holds_results(_existing(source)):
@@ -177,6 +192,48 @@ def _of_text(model: str, text: str, target: str | None, asked: Asked, options: d
         results.check_same_model(lens.anatomy)
     again = text_or_pair(lens, text, target)
     return _of_run(lens.capture(**again, points=points), asked, lens, again)
+
+
+def _of_two(
+    source: str,
+    other: str | None,
+    model: str | None,
+    against: str | None,
+    target: str | None,
+    asked: Asked,
+    options: dict[str, Any],
+) -> str:
+    """Two texts in a model, a text in two models, two runs, or two probe results."""
+    from attnlens.report.html import comparison_report
+
+    if asked.beside_precision:
+        raise UsageError("--labels, --head, --measure and --ablate belong to a report on one text; leave them out.")
+    if model is None:
+        if other is None or against is not None or target is not None:
+            raise UsageError("--against and --target belong to a text that a model runs: -m MODEL TEXT.")
+        first, second = _pair_of_files(_existing(source), _existing(other))
+    else:
+        if other is not None and against is not None:
+            raise UsageError("either two texts in one model, or --against another model with one text; not both.")
+        lens = load_lens(model, **options)
+        there = lens if against is None else load_lens(against, **options)
+        texts = read_text(source), read_text(source if other is None else other)
+        first, second = (
+            each.capture(**text_or_pair(each, text, target), points=())
+            for each, text in zip((lens, there), texts, strict=True)
+        )
+    with console.status("writing the report"):
+        return comparison_report(first, second, precision=asked.precision)
+
+
+def _pair_of_files(first: Path, second: Path) -> tuple[Any, Any]:
+    from attnlens.capture.bundle import open_run
+    from attnlens.report.results import load_results
+
+    if _holds_results(first) != _holds_results(second):
+        raise UsageError("a run is compared with a run, a folder of probe results with a folder; give two of a kind.")
+    read = load_results if _holds_results(first) else open_run
+    return read(first), read(second)
 
 
 def _of_file(path: Path, asked: Asked) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attnlens.capture.run import Capture
-from attnlens.errors import OutputError
+from attnlens.errors import OutputError, UsageError
 from attnlens.heads import Head
 from attnlens.report.file.document import document_of
 from attnlens.report.file.heads_page import heads_part
+from attnlens.report.file.pair_page import results_pair, runs_pair
 from attnlens.report.file.run_page import run_part
 from attnlens.report.file.scope_part import scope_part
 from attnlens.report.file.weights import LIMIT
@@ -20,7 +21,7 @@ from attnlens.report.sections import sections_for
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["heads_report", "run_report"]
+__all__ = ["comparison_report", "heads_report", "run_report"]
 
 _RUN = ("report_run.js",)
 
@@ -61,7 +62,6 @@ def run_report(
     """
     without = None
     if ablate:
-        from attnlens.errors import UsageError
         from attnlens.report.file.extras import without_heads
 
         if lens is None:
@@ -73,7 +73,7 @@ def run_report(
         render(
             "run.html.j2",
             document,
-            runs=_RUN,
+            scripts=_RUN,
             **part.context,
             results=None,
             sections=sections_for(run),
@@ -99,7 +99,56 @@ def heads_report(results: HeadResults, run: Capture | None = None) -> str:
     document = document_of("heads", [part.document] if part else [], [results.document], page)
     context = {**(part.context if part else {"run": None}), **heads.context, "sections": sections_for(run, results)}
     html = render(
-        "heads.html.j2", document, runs=_RUN if part else (), **context, results=results, scope=scope_part(run, results)
+        "heads.html.j2",
+        document,
+        scripts=_RUN if part else (),
+        **context,
+        results=results,
+        scope=scope_part(run, results),
+    )
+    return _checked(html)
+
+
+def comparison_report(
+    first: Capture | HeadResults, second: Capture | HeadResults, *, precision: int | None = None
+) -> str:
+    """A report on two runs (two texts, or one text in two models or checkpoints), or on two probe results.
+
+    Args:
+        first: a run, or probe results.
+        second: the same kind.
+        precision: as of `run_report`.
+
+    Raises:
+        TextError: the texts have nothing in common.
+        UsageError: a run and probe results.
+        OutputError: as of `run_report`.
+    """
+    if isinstance(first, Capture) and isinstance(second, Capture):
+        part = runs_pair(first, second, precision)
+        names = tuple(f"“{run.text}”" if first.text != second.text else run.anatomy.model for run in (first, second))
+        scopes = [scope_part(run, None) for run in (first, second)]
+        context: dict[str, Any] = {}
+        results: list[Any] = []
+    elif isinstance(first, HeadResults) and isinstance(second, HeadResults):
+        part = results_pair(first, second)
+        names = (first.anatomy.model, second.anatomy.model)
+        scopes = [scope_part(None, each) for each in (first, second)]
+        context = {"runs": None}
+        results = [first.document, second.document]
+    else:
+        raise UsageError("a run is compared with a run, probe results with probe results; give two of a kind.")
+    page = {"tables": part.tables} | ({"pair": part.view} if part.view is not None else {})
+    document = document_of("comparison", part.documents, results, page)
+    scripts = ("report_pair.js",) if part.view is not None else ()
+    html = render(
+        "comparison.html.j2",
+        document,
+        scripts=scripts,
+        **{**context, **part.context},
+        names=names,
+        scopes=scopes,
+        sections=(),
     )
     return _checked(html)
 

@@ -24,16 +24,16 @@ _SHARED = ("surface.js", "tables.js", "report_page.js")
 _DRAWING = ("inside.js", "packed.js", "head_grid.js", "links.js", "token_links.js", "matrix.js", "overview.js")
 
 
-def render(template: str, document: Mapping[str, Any], *, runs: Sequence[str] = (), **context: Any) -> str:
+def render(template: str, document: Mapping[str, Any], *, scripts: Sequence[str] = (), **context: Any) -> str:
     """A page from a template of this package.
 
     Args:
         template: its file name; it extends `base.html.j2`.
         document: the data inside, JSON values; the page's script reads them, and `attnlens open`.
-        runs: names of further scripts, for pages with maps of runs.
+        scripts: names of further scripts, for pages with maps of runs.
         context: what the template reads. Everything is escaped unless it is `Markup`.
     """
-    names = (*_SHARED, *(_DRAWING if runs else ()), *runs, "report_start.js")
+    names = (*_SHARED, *(_DRAWING if scripts else ()), *scripts, "report_start.js")
     script = "".join(_own("scripts", name) for name in names)
     styles = palette.css() + _own("templates", "report.css")
     data = json_for_script(document)

@@ -75,6 +75,23 @@ def test_a_text_is_run_through_the_model(call, tmp_path):
     assert '"opened":"L2H3"' in html
 
 
+def test_two_of_a_kind_stand_side_by_side(call, run_file, results_folder, tmp_path):
+    model = ["-m", "attnlens/tiny-gpt2"]
+    out = [tmp_path / f"{name}.html" for name in "abcd"]
+
+    call(*model, "The keys", "The key", "-o", out[0])
+    call(*model, "The keys", "--against", "attnlens/tiny-bert", "-o", out[1])
+    call(run_file, run_file, "-o", out[2], "--precision", "8")
+    call(results_folder, results_folder, "-o", out[3])
+
+    pages = [file.read_text(encoding="utf-8") for file in out]
+    assert all('"kind":"comparison"' in page for page in pages)
+    assert "“The keys”" in pages[0]
+    assert "attnlens/tiny-bert" in pages[1]
+    assert "rounded to 8 bits" in pages[2]
+    assert "with the same primary label" in pages[3]
+
+
 def test_an_encoder_decoder_reports_on_what_it_writes(call, tmp_path):
     family = FAMILIES["bart"]
     for part in (family.build(), family.tokenizer()):
@@ -110,6 +127,10 @@ def test_labels_and_head_change_the_report(call, run_file, results_folder, tmp_p
         (["{results}", "--measure", "rollout"], UsageError, "belong to a text"),
         (["{run}", "--measure", "nonsense"], UsageError, "there is no measure 'nonsense'"),
         (["{run}", "--ablate", "L0H0"], UsageError, "-m MODEL TEXT instead of a file"),
+        (["{run}", "{results}"], UsageError, "give two of a kind"),
+        (["{run}", "{run}", "--measure", "rollout"], UsageError, "belong to a report on one text"),
+        (["{run}", "--against", "attnlens/tiny-bert"], UsageError, "belong to a text that a model runs"),
+        (["A", "B", "-m", "attnlens/tiny-bert", "--against", "attnlens/tiny-gpt2"], UsageError, "not both"),
         (["{run}", "--precision", "12"], UsageError, "choose 8 or 16"),
         (["{results}/heads.json/x"], UsageError, "is no file or folder"),
         (["{run}", "--target", "Die"], UsageError, "--target belongs to a text that a model runs"),

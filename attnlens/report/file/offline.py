@@ -93,11 +93,16 @@ def _watched(browser: Any, path: Path) -> OfflineCheck:
     requests: list[str] = []
     dialogs: list[str] = []
     errors: list[str] = []
+
+    def dismissed(dialog: Any) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
     context = browser.new_context(offline=True)
     page = context.new_page()
     page.set_default_timeout(_MOST_MS)
     page.on("request", lambda request: requests.append(request.url))
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.on("dialog", dismissed)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
     page.goto(path.as_uri())

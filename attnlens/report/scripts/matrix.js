@@ -54,7 +54,7 @@
           const box = [left + column * cell, top + row * cell, cell - gap, cell - gap];
           if (Number.isNaN(weight)) hidden.push(box);
           else {
-            context.fillStyle = colours.shade(weight / map.high);
+            context.fillStyle = colourOf(colours, map, weight / map.high);
             context.fillRect(...box);
           }
         });
@@ -102,20 +102,25 @@
       });
     }
 
+    /* Of a difference, which has a sign: from its surface to one colour or the other. */
+    function colourOf(colours, map, share) {
+      return map.signed ? colours.signed(share) : colours.shade(share);
+    }
+
     /* From no weight to the largest. */
     function paintScale(context, colours, height) {
       const { left } = place;
       const length = 120;
       for (let i = 0; i < length; i += 1) {
-        context.fillStyle = colours.shade(i / (length - 1));
+        context.fillStyle = colourOf(colours, shown.map, shown.map.signed ? (2 * i) / (length - 1) - 1 : i / (length - 1));
         context.fillRect(left + i, height + 14, 1.5, 8);
       }
       context.font = `12px ${colours.font}`;
       context.fillStyle = colours.named("muted");
       context.textAlign = "right";
-      context.fillText("0", left - 6, height + 18);
+      context.fillText(shown.map.signed ? `−${shown.map.high.toFixed(2)}` : "0", left - 6, height + 18);
       context.textAlign = "left";
-      const end = shown.map.unit ? `${shown.map.high.toFixed(2)} ${shown.map.unit}` : "1";
+      const end = shown.map.unit || shown.map.signed ? `${shown.map.high.toFixed(2)} ${shown.map.unit}`.trim() : "1";
       context.fillText(end, left + length + 7, height + 18);
     }
 
@@ -142,7 +147,7 @@
     function about({ row, column }) {
       const { map } = shown;
       const weight = map.weight(row, column);
-      const shownWeight = Number.isNaN(weight) ? AttnLens.digits(weight) : `weight ${AttnLens.digits(weight, map.unit)}`;
+      const shownWeight = Number.isNaN(weight) ? AttnLens.digits(weight) : `${map.signed ? "difference" : "weight"} ${AttnLens.digits(weight, map.unit)}`;
       return (
         `from ${map.rows.labels[row]} (${map.rows.places[row]})\n` +
         `to ${map.columns.labels[column]} (${map.columns.places[column]})\n${shownWeight}`

@@ -116,6 +116,21 @@
     }
   }
 
+  /* A head map by keyboard: from a head the nearest one in the arrow's direction that `holds`; null for other keys. */
+  function walked(event, from, { n_layers, n_heads }, holds) {
+    const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!way) return null;
+    event.preventDefault();
+    const [, letter, ...place] = /^([EDX]?)L(\d+)H(\d+)$/.exec(from);
+    let [layer, head] = place.map(Number);
+    for (;;) {
+      layer += way[0];
+      head += way[1];
+      if (layer < 0 || head < 0 || layer >= n_layers || head >= n_heads) return null;
+      if (holds(`${letter}L${layer}H${head}`)) return `${letter}L${layer}H${head}`;
+    }
+  }
+
   function ready() {
     startTables();
     startCards();
@@ -124,5 +139,5 @@
     root.dataset.ready = "yes";
   }
 
-  window.AttnLens = Object.assign(AttnLens, { data, byId, onDemand, fillTable, ready });
+  window.AttnLens = Object.assign(AttnLens, { data, byId, onDemand, fillTable, walked, ready });
 })();

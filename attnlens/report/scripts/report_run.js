@@ -236,20 +236,9 @@
       open(names[(names.indexOf(state.head) + by + names.length) % names.length], true);
     }
 
-    /* The head map by keyboard: the nearest head of the file in that direction. */
     function walk(event) {
-      const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-      if (!way) return;
-      event.preventDefault();
-      let [layer, head] = /L(\d+)H(\d+)$/.exec(state.head).slice(1).map(Number);
-      const { n_layers, n_heads } = stack().stack;
-      for (let steps = 0; steps < n_layers + n_heads; steps += 1) {
-        layer += way[0];
-        head += way[1];
-        if (layer < 0 || head < 0 || layer >= n_layers || head >= n_heads) return;
-        const name = `${letterOf(state.head)}L${layer}H${head}`;
-        if (name in stack().stack.heads) return open(name, true);
-      }
+      const name = AttnLens.walked(event, state.head, stack().stack, (next) => next in stack().stack.heads);
+      if (name) open(name, true);
     }
 
     function listen() {

@@ -30,7 +30,10 @@
       const below = Math.min(9, Math.floor(place));
       return steps[below].map((from, c) => Math.round(from + (place - below) * (steps[below + 1][c] - from)));
     });
-    return { named, shades, channels, font: named("font"), shade: (share) => `rgb(${shades[shadeAt(share)]})` };
+    const [surfaceColour, less, more] = ["surface", "seq-6", "accent"].map((name) => channels(named(name)));
+    const mixed = (end, share) => surfaceColour.map((from, c) => Math.round(from + Math.min(1, share) * (end[c] - from)));
+    const signed = (share) => `rgb(${share < 0 ? mixed(less, -share) : mixed(more, share)})`; // from -1 to 1
+    return { named, shades, channels, font: named("font"), shade: (share) => `rgb(${shades[shadeAt(share)]})`, signed };
   }
 
   function shadeAt(share) {
