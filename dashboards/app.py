@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from urllib.parse import quote
 
 from dash import Dash
 from flask import Blueprint, Flask
@@ -29,7 +30,7 @@ _INDEX = """<!DOCTYPE html>
 <head>
 {%metas%}
 <title>{%title%}</title>
-{%favicon%}
+ICON
 <style>PALETTE</style>
 {%css%}
 </head>
@@ -41,6 +42,14 @@ _INDEX = """<!DOCTYPE html>
 {%renderer%}
 </body>
 </html>"""
+
+
+# In the page itself: a browser asks for an icon anew whenever the address changes.
+_ICON = quote(
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><g stroke="#c2410c" stroke-width="4" '
+    'stroke-linecap="round" fill="#c2410c"><path d="M7 7L25 16M7 25L25 16" /><circle cx="7" cy="7" r="2.5" />'
+    '<circle cx="7" cy="25" r="2.5" /><circle cx="25" cy="16" r="3.5" /></g></svg>'
+)
 
 
 def create_app(config: DashboardConfig | None = None, *, server: Flask | None = None, prefix: str = "/") -> Dash:
@@ -68,7 +77,9 @@ def create_app(config: DashboardConfig | None = None, *, server: Flask | None = 
         url_base_pathname=prefix,
         title="attnlens",
         update_title="",
-        index_string=_INDEX.replace("PALETTE", palette.css()),
+        index_string=_INDEX.replace("PALETTE", palette.css()).replace(
+            "ICON", f'<link rel="icon" href="data:image/svg+xml,{_ICON}">'
+        ),
         use_pages=False,
         serve_locally=True,
         external_scripts=data.script_addresses(prefix),

@@ -7,6 +7,7 @@ only what the page may show. The scripts themselves are those of `attnlens.repor
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from attnlens.heads import Head
     from attnlens.report.maps import Choice, Maps, Window
 
-__all__ = ["BUNDLE", "SCRIPTS", "maps_for", "overview_for", "register", "script_addresses", "thumbnails_for"]
+__all__ = [
+    "BUNDLE",
+    "SCRIPTS",
+    "kept_answer",
+    "maps_for",
+    "overview_for",
+    "register",
+    "script_addresses",
+    "thumbnails_for",
+]
 
 # In the order in which they load.
 SCRIPTS = (
@@ -41,6 +51,7 @@ SCRIPTS = (
 BUNDLE = 5_000_000
 # Cells along a side of an overview; tokens along a side of the first window of a long text, and of the largest one.
 OVERVIEW, WINDOW, SCREEN = 256, 64, 192
+_FOREVER = "private, max-age=31536000, immutable"  # an address that changes with what it holds
 _WINDOW = re.compile(r"(\d{1,6})-(\d{1,6}),(\d{1,6})-(\d{1,6})", re.ASCII)
 
 Given = Mapping[str, str]
@@ -53,16 +64,19 @@ def script_addresses(prefix: str) -> list[str]:
 
 def register(routes: Blueprint, desk: Desk) -> None:
     """Serve `/data/...` and `/scripts/...`."""
-    from flask import Response
+    from flask import Response, request
 
     def on_script(name: str) -> BaseResponse:
         if (script := _scripts().get(name)) is None:
             return Response("There is no such script.\n", status=404, mimetype="text/plain")
-        return _answer(script, "text/javascript")
+        response = _answer(script, "text/javascript")
+        if request.query_string.decode() == _tag(script)[:12]:
+            response.headers["Cache-Control"] = _FOREVER
+        return response
 
     routes.add_url_rule("/scripts/<name>", "scripts", on_script)
     for name, find in (("maps", maps_for), ("thumbnails", thumbnails_for), ("overview", overview_for)):
-        routes.add_url_rule(f"/data/{name}", name, _answering(desk, find))
+        routes.add_url_rule(f"/data/{name}", name, _answering(desk, name, find))
 
 
 @cache
@@ -71,13 +85,13 @@ def _scripts() -> dict[str, bytes]:
     return {name: folder.joinpath(name).read_bytes() for name in SCRIPTS}
 
 
-def _answering(desk: Desk, find: Callable[[Desk, Given], bytes]) -> Callable[[], BaseResponse]:
+def _answering(desk: Desk, what: str, find: Callable[[Desk, Given], bytes]) -> Callable[[], BaseResponse]:
     """A view function: the numbers, or one line that says what is wrong."""
     from flask import Response, request
 
     def answer() -> BaseResponse:
         try:
-            return _answer(find(desk, dict(request.args)), "application/octet-stream")
+            return _answer(kept_answer(desk, what, find, dict(request.args)), "application/octet-stream")
         except AttnlensError as error:
             return Response(f"{error}\n", status=400, mimetype="text/plain")
 
@@ -96,6 +110,17 @@ def _answer(body: bytes, kind: str) -> BaseResponse:
 
 def _tag(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
+
+
+def kept_answer(desk: Desk, what: str, find: Callable[[Desk, Given], bytes], given: Given) -> bytes:
+    """What `find` answers, made once for all visitors as long as there is room.
+
+    Raises:
+        AttnlensError: what is asked for does not exist, or may not be shown.
+    """
+    desk.allowed(given)
+    made_of = json.dumps([what, *desk.stamp(given), *sorted(given.items())])
+    return desk.answers.get(hashlib.sha256(made_of.encode()).digest(), lambda: find(desk, given))
 
 
 def maps_for(desk: Desk, given: Given) -> bytes:

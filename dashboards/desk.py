@@ -33,6 +33,7 @@ __all__ = ["Desk"]
 
 # Transformers changes global state while it loads: of two models loaded at once, one can lack weights.
 _LOADING = threading.Lock()
+_ANSWERS = 48_000_000  # bytes of packed numbers that are kept
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Desk:
     runs: RunStore
     shelf: Shelf
     memo: Memo = field(default_factory=Memo)
+    answers: Memo = field(default_factory=lambda: Memo(_ANSWERS, weigh=len))
     jobs: JobStore = field(default_factory=lambda: JobStore(None, start_here))
     sentences: SentenceStore = field(default_factory=lambda: SentenceStore(DashboardConfig()))
 
@@ -87,10 +89,18 @@ class Desk:
             ModelNotFoundError: the model is neither listed nor open.
             AttnlensError: the run cannot be made.
         """
+        return self.runs.open(self.allowed(given))
+
+    def allowed(self, given: Mapping[str, str]) -> RunRequest:
+        """The request of an address, which `linked` may run.
+
+        Raises:
+            ModelNotFoundError: the model is neither listed nor open.
+        """
         request = RunRequest.from_json(given)
         if not self.may_open(request):
             raise ModelNotFoundError(f"{request.model[:200]!r} is not open here; press Run to open it.")
-        return self.runs.open(request)
+        return request
 
     def stamp(self, request: Mapping[str, Any]) -> tuple[str, str]:
         """What the run that a page's store names is made of: what is asked for, and the state of the model's files."""

@@ -90,6 +90,9 @@ MATRIX_TABLE = "matrix-table"
 CLASSIC = "classic"
 STRONGEST = "strongest"
 EVIDENCE = "evidence"
+EVIDENCE_ASKED = "evidence-asked"  # whose evidence to write; the same for every head where no result is loaded
+CLASSIC_ASKED = "classic-asked"  # what BertViz is to show, where its tab is open
+MAP_TABLE_ASKED = "head-map-table-asked"  # what to write as a table, where it is open
 MODEL_CARD = "model-card"
 
 # Compare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["Memo"]
 
@@ -16,11 +16,12 @@ class Memo:
     """Keeps the results that were used last, by what they are made of. Safe to use from several threads.
 
     Args:
-        size: results kept.
+        size: results kept; or, with `weigh`, what they may weigh together. The latest is kept in any case.
+        weigh: what a result weighs.
     """
 
-    def __init__(self, size: int = 64) -> None:
-        self._size = size
+    def __init__(self, size: int = 64, weigh: Callable[[Any], int] = lambda _: 1) -> None:
+        self._size, self._weigh, self._total = size, weigh, 0
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -41,7 +42,9 @@ class Memo:
                 return self._kept[key]  # type: ignore[return-value]
         found = make()
         with self._lock:
+            if key not in self._kept:
+                self._total += self._weigh(found)
             self._kept[key] = found
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            while self._total > self._size and len(self._kept) > 1:
+                self._total -= self._weigh(self._kept.popitem(last=False)[1])
         return found

@@ -160,14 +160,17 @@ def maps_of(run: Capture, heads: Sequence[Head], choice: Choice | None = None, w
     letter = heads[0].stack
     rows, columns, hidden = _lines(run, letter, choice, window)
     found, captions = [], []
-    for head, weights, visible in _weights(run, heads, rows, columns):
+    for members, weights, visible in _weights(run, heads, rows, columns):
         shown = _shown(weights, visible, rows, columns, choice)
         found.append(shown)
-        captions.append(map_caption(f"Layer {head.layer}, head {head.head}", shown, choice, hidden, window is None))
+        captions += [
+            map_caption(f"Layer {head.layer}, head {head.head}", one, choice, hidden, window is None)
+            for head, one in zip(members, shown, strict=True)
+        ]
     size = tuple(len(tokens) for tokens in tokens_of(run, letter))
     return Maps(
         names=tuple(str(head) for head in heads),
-        weights=np.stack(found),
+        weights=np.concatenate(found),
         rows=rows,
         columns=columns,
         captions=tuple(captions),
@@ -201,12 +204,12 @@ def arranged(
     rows, columns, hidden = _lines(run, head.stack, choice, None)
     part = rows.span(), columns.span()
     visible = run.visible(head.layer, stack=head.stack or None) | (values > 0).cpu()
-    shown = _shown(values.float().cpu()[part], visible[part], rows, columns, choice)
+    shown = _shown(values.float().cpu()[part][None], visible[part], rows, columns, choice)
     left_out = f" {count(hidden, 'column')} left out." if hidden else ""
     size = tuple(len(tokens) for tokens in tokens_of(run, head.stack))
     return Maps(
         names=(name,),
-        weights=shown[None],
+        weights=shown,
         rows=rows,
         columns=columns,
         captions=(f"{caption}{left_out}",),
@@ -353,40 +356,39 @@ def _chosen_lines(
 
 def _weights(
     run: Capture, heads: Sequence[Head], rows: Lines, columns: Lines
-) -> Iterator[tuple[Head, Float[Tensor, "query key"], Visibility]]:
-    """Each head's weights on the tokens from the first to the last row and column; a whole layer at once."""
+) -> Iterator[tuple[list[Head], Float[Tensor, "head query key"], Visibility]]:
+    """The weights of each layer's heads on the tokens from the first to the last row and column."""
     queries, keys = rows.span(), columns.span()
     for layer, members in groupby(heads, key=lambda head: head.layer):
         asked = list(members)
         stack = asked[0].stack or None
         visible = run.visible(layer, stack=stack)[queries, keys]
         pattern = run.patterns_of(stack=stack)[layer]
-        together = pattern is not None and pattern.heads is None and len(asked) == pattern.n_heads
-        whole = run.attention(layer, queries=queries, keys=keys, stack=stack) if together else None
-        for head in asked:
-            if whole is None:
-                yield head, run.attention(head=head, queries=queries, keys=keys), visible
-            else:
-                yield head, whole[head.head], visible
+        if pattern is not None and pattern.heads is None and len(asked) == pattern.n_heads:
+            whole = run.attention(layer, queries=queries, keys=keys, stack=stack)
+            yield asked, whole[[head.head for head in asked]], visible
+        else:
+            alone = [run.attention(head=head, queries=queries, keys=keys) for head in asked]
+            yield asked, torch.stack(alone), visible
 
 
 def _shown(
-    weights: Float[Tensor, "query key"], visible: Visibility, rows: Lines, columns: Lines, choice: Choice
-) -> Float[np.ndarray, "row column"]:
+    weights: Float[Tensor, "head query key"], visible: Visibility, rows: Lines, columns: Lines, choice: Choice
+) -> Float[np.ndarray, "head row column"]:
     """The rows and columns of `rows.span()` x `columns.span()` that a choice keeps, merged and rescaled as it says."""
     if not rows.members or not columns.members:
-        return np.zeros((len(rows.members), len(columns.members)), np.float32)
+        return np.zeros((len(weights), len(rows.members), len(columns.members)), np.float32)
     if choice.words:
         across, down = rows.membership().to(weights.dtype), columns.membership().to(weights.dtype)
         merged = (across / across.sum(1, keepdim=True)) @ weights @ down.T
         seen: Bool[Tensor, "row column"] = across.float() @ visible.float() @ down.float().T > 0
     else:
         queries, keys = (
-            torch.tensor([members[0] - lines.span().start for members in lines.members]) for lines in (rows, columns)
+            torch.tensor([members[0] for members in lines.members]) - lines.span().start for lines in (rows, columns)
         )
-        merged, seen = weights[queries][:, keys], visible[queries][:, keys]
+        merged, seen = weights[:, queries][:, :, keys], visible[queries][:, keys]
     if choice.whole_rows:
         merged = torch.where(seen, merged, 0.0)
-        merged = merged / merged.sum(1, keepdim=True).clamp_min(torch.finfo(merged.dtype).tiny)
-    shown: Float[np.ndarray, "row column"] = torch.where(seen, merged, torch.nan).numpy()
+        merged = merged / merged.sum(-1, keepdim=True).clamp_min(torch.finfo(merged.dtype).tiny)
+    shown: Float[np.ndarray, "head row column"] = torch.where(seen, merged, torch.nan).numpy()
     return shown

@@ -137,6 +137,21 @@
         return match && match[1] !== shown ? match[1] : none();
       },
 
+      /* What the server is asked for; nothing while a part is closed, or all would be told the same again. */
+      askTable(clicks, run, metric, results, stack) {
+        return clicks % 2 && run && typeof stack === "string" ? [run, metric, results || "", stack] : none();
+      },
+
+      askClassic(run, head, theme, view, tab) {
+        return run && head && theme && tab === "classic" ? [run, head, theme, view] : none();
+      },
+
+      askEvidence(run, head, results, theme, asked) {
+        if (!run || !head || !theme) return [none(), none()];
+        if (results) return [head, { run, head, results, theme }];
+        return [head, asked && !asked.results ? none() : { theme }];
+      },
+
       sameHeads(options) {
         return options || [];
       },

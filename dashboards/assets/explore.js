@@ -4,6 +4,7 @@
 
   const MOST_BYTES = 64 * 1024 * 1024; // numbers kept; the least recently used go first
   const MOST_ANSWERS = 16; // kept of the same run, controls and window: of a long text one for each layer
+  const SHORT = 128; // tokens
   const N_STRONGEST = 12;
   const MAX_TABLE = 64; // rows and columns of the largest matrix that is written out as a table
   const kept = new Map(); // address -> {value, bytes}, the latest used last
@@ -296,6 +297,11 @@
 
   let grid = null; // the pictures that are complete
 
+  /* Of a long text the head comes first, and then the many pictures; of a short one all are asked for at once. */
+  function first(pattern) {
+    return state.run.n_tokens > SHORT ? pattern : Promise.resolve();
+  }
+
   async function draw() {
     ticket += 1;
     const own = ticket;
@@ -313,7 +319,7 @@
       },
     );
     if (grid && grid.of === common) drawGrid(grid.pictures);
-    else await pattern.then(() => fillGrid(own)).then(() => message("head-map", ""), (error) => message("head-map", `This could not be drawn: ${error.message}`));
+    else await first(pattern).then(() => fillGrid(own)).then(() => message("head-map", ""), (error) => message("head-map", `This could not be drawn: ${error.message}`));
     await pattern;
   }
 

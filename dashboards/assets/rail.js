@@ -4,6 +4,7 @@
 
   const FIRST = { pair: "First text", target: "What it reads", write: "Text", chat: "The user's turn" };
   const SECOND = { pair: "Second text", target: "What it writes" };
+  const OTHER = "(other)"; // the model that the free field names; `dashboards.ids.OTHER`
   const RECENT = "attnlens-recent";
   const BATCH = "attnlens-sentences";
   const MOST_RECENT = 12;
@@ -218,6 +219,12 @@
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     attnlensRail: {
+      /* The fields as they stand; the server leaves out what the kind does not use. */
+      askRun(clicks, model, other, text, kind, second, newTokens) {
+        const name = model === OTHER ? (other || "").trim() : model;
+        return clicks ? { model: name, text, kind, second, new_tokens: newTokens } : window.dash_clientside.no_update;
+      },
+
       showFields(kind) {
         return [
           FIRST[kind] || "Text",

@@ -15,7 +15,7 @@ from dashboards.pages import rail
 from dashboards.pages.drawing import LABELS
 from dashboards.pages.listing import PAGES, find_page
 from dashboards.pages.page import Page
-from dashboards.request import CHAT, NEW_TOKENS, WRITE
+from dashboards.request import CHAT, NEW_TOKENS, WRITE, RunRequest
 from dashboards.state import ViewState
 
 __all__ = ["completed", "register", "restored"]
@@ -131,7 +131,8 @@ def restored(desk: Desk, view: ViewState, shown: dict[str, str] | None) -> tuple
     view = completed(desk, view)
     listed = desk.choices.is_listed(view.model)
     request: Any = view.request.to_json()
-    if not (view.text.strip() or view.run) or request == shown:
+    present = None if shown is None else RunRequest.from_json(shown).to_json()
+    if not (view.text.strip() or view.run) or request == present:
         request = no_update
     elif not view.run and not desk.may_open(view.request):
         set_props(

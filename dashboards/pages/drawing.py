@@ -17,7 +17,7 @@ from dashboards.pages.evidence import badges, evidence, model_card
 from dashboards.pages.parts import data_table
 from dashboards.state import ViewState
 
-__all__ = ["LABELS", "cells_of", "is_open", "map_table", "metric_options", "need", "register"]
+__all__ = ["LABELS", "cells_of", "head_evidence", "is_open", "map_table", "metric_options", "need", "register"]
 
 LABELS = "labels"  # the "metric" that colours heads by their probe label
 
@@ -44,17 +44,21 @@ def _register_map(app: Dash, desk: Desk) -> None:
         need(run, stack is not None)
         return cells_of(desk, run, metric, results, stack or "")
 
-    @app.callback(
-        Output(ids.MAP_TABLE, "children"),
+    browser: Any = app.clientside_callback
+    browser(
+        ClientsideFunction("attnlens", "askTable"),
+        Output(ids.MAP_TABLE_ASKED, "data"),
+        Input(f"{ids.MAP_TABLE}-summary", "n_clicks"),
         Input(ids.RUN, "data"),
         Input(ids.METRIC, "value"),
         Input(ids.RESULTS, "value"),
         Input(ids.STACK, "data"),
-        Input(f"{ids.MAP_TABLE}-summary", "n_clicks"),
     )
-    def on_map_table(run: Run, metric: str, results: str, stack: str | None, clicks: int | None) -> Any:
-        need(run, stack is not None, is_open(clicks))
-        return map_table(desk, run, metric, results, stack or "")
+
+    @app.callback(Output(ids.MAP_TABLE, "children"), Input(ids.MAP_TABLE_ASKED, "data"), prevent_initial_call=True)
+    def on_map_table(asked: list[Any] | None) -> Any:
+        need(asked)
+        return map_table(desk, *(asked or ()))
 
     @app.callback(Output(ids.METRIC, "data"), Input(ids.RESULTS, "value"))
     def on_results(results: str | None) -> Any:
@@ -62,19 +66,27 @@ def _register_map(app: Dash, desk: Desk) -> None:
 
 
 def _register_head(app: Dash, desk: Desk) -> None:
-    @app.callback(
+    browser: Any = app.clientside_callback
+    browser(
+        ClientsideFunction("attnlens", "askEvidence"),
         Output(ids.HEAD_TITLE, "children"),
-        Output(ids.HEAD_LABELS, "children"),
-        Output(ids.EVIDENCE, "children"),
+        Output(ids.EVIDENCE_ASKED, "data"),
         Input(ids.RUN, "data"),
         Input(ids.HEAD, "value"),
         Input(ids.RESULTS, "value"),
         Input(ids.THEME, "data"),
+        State(ids.EVIDENCE_ASKED, "data"),
     )
-    def on_head(run: Run, head: str, results_name: str, theme: str) -> Any:
-        need(run, head, theme)
-        results, _ = desk.results_for(desk.run(run), results_name)
-        return head, badges(results, head), evidence(results, head, theme)
+
+    @app.callback(
+        Output(ids.HEAD_LABELS, "children"),
+        Output(ids.EVIDENCE, "children"),
+        Input(ids.EVIDENCE_ASKED, "data"),
+        prevent_initial_call=True,
+    )
+    def on_head(asked: dict[str, Any] | None) -> Any:
+        need(asked)
+        return head_evidence(desk, **(asked or {}))
 
     @app.callback(Output(ids.MODEL_CARD, "children"), Input(ids.RUN, "data"))
     def on_model(run: Run) -> Any:
@@ -104,6 +116,14 @@ def metric_options(with_labels: bool) -> list[dict[str, Any]]:
     """What the map can be coloured by; labels where a probe result is loaded."""
     metrics = [{"value": key, "label": metric.name} for key, metric in METRICS.items()]
     return [*metrics, {"value": LABELS, "label": "probe label", "disabled": not with_labels}]
+
+
+def head_evidence(
+    desk: Desk, run: Run | None = None, head: str = "", results: str = "", theme: str = "light"
+) -> tuple[list[Any], list[Any]]:
+    """The head's labels, and what is known about it; of no run, that nothing is."""
+    found = None if run is None else desk.results_for(desk.run(run), results)[0]
+    return badges(found, head), evidence(found, head, theme)
 
 
 def cells_of(desk: Desk, run: Run, metric: str, results_name: str, stack: str = "") -> tuple[dict[str, Any], str]:

@@ -16,6 +16,9 @@ from dashboards.state import ViewState
 __all__ = ["PAGE", "layout", "register"]
 
 
+_STORES = (ids.STACK, ids.CELLS, ids.DRAWN, ids.EVIDENCE_ASKED, ids.CLASSIC_ASKED, ids.MAP_TABLE_ASKED)
+
+
 def layout(desk: Desk, view: ViewState) -> html.Div:
     """The map of all heads beside one head, its evidence below, and the model card."""
     left = [_map_card(view), card("Strongest links", html.Div(id=ids.STRONGEST), kind="strongest-card")]
@@ -27,7 +30,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
         [
             dcc.Store(id=ids.QUERY, data=pattern.followed(view)),
             dcc.Store(id=ids.WINDOW, data=view.window),
-            *[dcc.Store(id=name) for name in (ids.STACK, ids.CELLS, ids.DRAWN)],
+            *[dcc.Store(id=name) for name in _STORES],
             html.Div(left, className="column"),
             html.Div(right, className="column"),
             card("The model", html.Div(id=ids.MODEL_CARD), kind="model-card"),

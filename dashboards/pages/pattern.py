@@ -75,17 +75,20 @@ def register(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
 
-    @app.callback(
-        Output(ids.CLASSIC, "children"),
+    browser(
+        ClientsideFunction("attnlens", "askClassic"),
+        Output(ids.CLASSIC_ASKED, "data"),
         Input(ids.RUN, "data"),
         Input(ids.HEAD, "value"),
         Input(ids.THEME, "data"),
-        Input(ids.TAB, "value"),
         Input(ids.BERTVIZ, "value"),
+        Input(ids.TAB, "value"),
     )
-    def on_classic(run: Run, head: str, theme: str, tab: str, shown: str) -> Any:
-        need(run, head, theme, tab == "classic")
-        return classic_frame(run, head, theme, shown)
+
+    @app.callback(Output(ids.CLASSIC, "children"), Input(ids.CLASSIC_ASKED, "data"), prevent_initial_call=True)
+    def on_classic(asked: list[Any] | None) -> Any:
+        need(asked)
+        return classic_frame(*(asked or ()))
 
 
 def head_card(view: ViewState) -> html.Section:

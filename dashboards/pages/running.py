@@ -24,20 +24,27 @@ if TYPE_CHECKING:
     from attnlens.models.anatomy import Anatomy
     from attnlens.report.results import HeadResults
 
-__all__ = ["all_heads", "ask", "chosen_model", "head_options", "offered_kinds", "register", "report_error", "show_run"]
+__all__ = [
+    "all_heads",
+    "chosen_model",
+    "example_of",
+    "head_options",
+    "offered_kinds",
+    "register",
+    "report_error",
+    "show_run",
+]
 
 log = logging.getLogger(__name__)
 
 
 def register(app: Dash, desk: Desk) -> None:
     """Connect the rail."""
-
-    @app.callback(
+    browser: Any = app.clientside_callback
+    browser(
+        ClientsideFunction("attnlensRail", "askRun"),
         Output(ids.REQUEST, "data", allow_duplicate=True),
-        Output(ids.TEXT, "value", allow_duplicate=True),
-        Output(ids.KIND, "value", allow_duplicate=True),
         Input(ids.RUN_BUTTON, "n_clicks"),
-        Input({"type": ids.EXAMPLE, "index": ALL}, "n_clicks"),
         State(ids.MODEL, "value"),
         State(ids.OTHER_MODEL, "value"),
         State(ids.TEXT, "value"),
@@ -46,13 +53,20 @@ def register(app: Dash, desk: Desk) -> None:
         State(ids.NEW_TOKENS, "value"),
         prevent_initial_call=True,
     )
-    def on_run(_clicks: Any, examples: Any, model: str, other: str | None, *given: Any) -> Any:
-        source = ctx.triggered_id
+
+    @app.callback(
+        Output(ids.REQUEST, "data", allow_duplicate=True),
+        Output(ids.TEXT, "value", allow_duplicate=True),
+        Output(ids.KIND, "value", allow_duplicate=True),
+        Input({"type": ids.EXAMPLE, "index": ALL}, "n_clicks"),
+        State(ids.MODEL, "value"),
+        State(ids.OTHER_MODEL, "value"),
+        prevent_initial_call=True,
+    )
+    def on_example(_clicks: Any, model: str, other: str | None) -> Any:
         if not any(event["value"] for event in ctx.triggered):
             raise PreventUpdate  # new example buttons appear as triggers, too
-        example = source["index"] if isinstance(source, dict) else None
-        fields = dict(zip(("text", "kind", "second", "new_tokens"), given, strict=True))
-        return ask(desk, RunRequest.from_json({"model": chosen_model(model, other), **fields}), example)
+        return example_of(desk, chosen_model(model, other), ctx.triggered_id["index"])
 
     @app.callback(
         Output(ids.RUN, "data"),
@@ -100,7 +114,6 @@ def register(app: Dash, desk: Desk) -> None:
     def on_kinds(model: str, other: str | None, _run: Any, kind: str) -> Any:
         return offered_kinds(desk, chosen_model(model, other), kind)
 
-    browser: Any = app.clientside_callback
     browser(ClientsideFunction("attnlensRail", "remember"), Output(ids.RECENT, "title"), Input(ids.RUN, "data"))
     browser(ClientsideFunction("attnlensCorpus", "reopen"), Output(ids.CORPUS, "title"), Input(ids.RUN, "data"))
     browser(
@@ -129,16 +142,13 @@ def chosen_model(model: str, other: str | None) -> str:
     return (other or "").strip() if model == ids.OTHER else model
 
 
-def ask(desk: Desk, request: RunRequest, example: int | None = None) -> tuple[dict[str, Any], Any, Any]:
-    """The run to make when Run is pressed, or one of the model's examples; and what text and kind are shown then.
+def example_of(desk: Desk, model: str, example: int) -> tuple[dict[str, Any], str, str]:
+    """One of the model's examples, as the run to make and as text and kind that are shown then.
 
-    An example runs in the model's usual way.
+    It runs in the model's usual way.
     """
-    if example is None:
-        return request.to_json(), no_update, no_update
-    text, kind = desk.choices.describe(request.model).examples[example], desk.kinds(request.model)[0]
-    shown = RunRequest.from_json({"model": request.model, "text": text, "kind": kind})
-    return shown.to_json(), text, kind
+    text, kind = desk.choices.describe(model).examples[example], desk.kinds(model)[0]
+    return RunRequest.from_json({"model": model, "text": text, "kind": kind}).to_json(), text, kind
 
 
 def offered_kinds(desk: Desk, model: str, kind: str) -> tuple[list[dict[str, str]], str | NoUpdate, str]:
@@ -158,6 +168,7 @@ def show_run(desk: Desk, request: dict[str, Any], results_name: str | None, head
     Raises:
         AttnlensError: the model cannot be opened or the text cannot be run.
     """
+    request = RunRequest.from_json(request).to_json()  # the fields of the rail hold more than the kind uses
     run = desk.run(request)
     results, problem = desk.results_for(run, results_name)
     options = head_options(all_heads(run.anatomy), results)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, html
 
-from attnlens.errors import AttnlensError, UsageError
+from attnlens.errors import AttnlensError, CaptureError, UsageError
 from attnlens.report import figures
 from attnlens.report.shares_view import SharesView, TokenSharesView, direct_view, gates_view, token_shares_view
 from attnlens.report.stream_view import STREAM_MEASURES, LensView, StreamView, lens_view, stream_view
@@ -23,6 +23,8 @@ from dashboards.pages.reading import POSITION_CONTROL, TARGET_CONTROL, place_of,
 from dashboards.state import ViewState
 
 __all__ = ["PAGE", "draw_lens", "draw_shares", "draw_stream", "draw_token_shares", "layout", "register"]
+
+T = TypeVar("T")
 
 MAX_TABLE = 128  # rows of the longest table that is written out
 MAX_SHAPLEY = 64  # tokens of the longest text that is run in random orders: 25 forward passes per token
@@ -148,6 +150,25 @@ def _refusing(draw: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     return drawn
 
 
+def _kept(desk: Desk, key: Hashable, make: Callable[[], T]) -> T:
+    """What `make` gives, from the memo; what the model cannot do is kept, too, since finding that out takes a run.
+
+    Raises:
+        CaptureError: it cannot.
+    """
+
+    def attempt() -> T | CaptureError:
+        try:
+            return make()
+        except CaptureError as error:
+            return error
+
+    found = desk.memo.get(key, attempt)
+    if isinstance(found, CaptureError):
+        raise found.with_traceback(None)
+    return found
+
+
 @_refusing
 def draw_stream(desk: Desk, run: Run, measure: str, position: str | None, theme: str) -> list[Any]:
     """A measure of the stream by layer and position."""
@@ -193,7 +214,7 @@ def draw_shares(desk: Desk, run: Run, position: str | None, target: str | None, 
     place = place_of(desk, run, desk.run(run), position)
     wanted = (target or "").strip() or None
     key = ("shares", desk.stamp(run), place, wanted)
-    view = desk.memo.get(key, lambda: _shares(desk, run, place, wanted))
+    view = _kept(desk, key, lambda: _shares(desk, run, place, wanted))
     bars = picture(figures.shares_bars(view, theme=theme), f"{view.title}: the largest parts as bars")
     steps = picture(figures.shares_waterfall(view, theme=theme), f"{view.title}: a waterfall over the layers")
     return [
@@ -222,7 +243,7 @@ def draw_token_shares(
     place = place_of(desk, run, desk.run(run), position)
     wanted = (target or "").strip() or None
     key = ("tokens", desk.stamp(run), place, wanted, method)
-    view = desk.memo.get(key, lambda: _token_shares(desk, run, place, wanted, method))
+    view = _kept(desk, key, lambda: _token_shares(desk, run, place, wanted, method))
     figure = figures.token_bars(view, theme=theme)
     return [
         note(view.caption),

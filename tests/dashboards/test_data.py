@@ -30,6 +30,21 @@ def test_all_heads_of_a_short_text_come_at_once(desk, asked, shown, random_lens)
     assert np.abs(weights - expected.reshape(weights.shape)).max() <= 0.5 / STEPS + 1e-7
 
 
+def test_an_answer_is_made_once_for_each_thing_that_is_asked(desk, asked):
+    made = []
+
+    def find(_desk, given):
+        made.append(given)
+        return b"numbers"
+
+    for given in (asked, asked, asked | {"words": "1"}, asked | {"text": "she saw"}):
+        assert data.kept_answer(desk, "maps", find, given) == b"numbers"
+    with pytest.raises(ModelNotFoundError):
+        data.kept_answer(desk, "maps", find, asked | {"model": "org/unknown"})
+
+    assert len(made) == 3
+
+
 def test_where_all_heads_are_too_large_the_one_that_is_shown_comes_alone(desk, asked, monkeypatch):
     whole = weights_of(data.maps_for(desk, asked))[1]
     monkeypatch.setattr(data, "BUNDLE", 100)

@@ -14,7 +14,6 @@ from attnlens.report import views
 from dashboards import ids
 from dashboards.pages import addressing, drawing, evidence, frame, pattern, rail, running
 from dashboards.pages.listing import PAGES, find_page
-from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
 HEAD = "L1H2"
@@ -24,7 +23,8 @@ def test_a_run_sets_the_stage(desk, shown):
     run, stage, summary, options, head, _note, hidden = running.show_run(desk, shown, "", HEAD)
 
     stacks = [{"letter": "", "n_layers": 3, "n_heads": 4}]
-    assert run == shown | {"request": shown, "n_tokens": len(desk.run(shown).tokens), "stacks": stacks}
+    asked = {"model": shown["model"], "text": shown["text"]}
+    assert run == shown | {"request": asked, "n_tokens": len(desk.run(shown).tokens), "stacks": stacks}
     assert stage == "stage"
     assert hidden is True
     assert "3 layers × 4 heads" in texts_in(summary)
@@ -72,17 +72,30 @@ def test_results_of_another_model_are_named_and_not_used(make_desk, results_fold
 def test_the_examples_of_a_model_are_run_as_they_stand(desk):
     buttons = rail.example_buttons(desk, "attnlens/random")
 
-    pair = RunRequest("attnlens/random", "draft", "pair", "b")
-    request, text, kind = running.ask(desk, pair, buttons[1].id["index"])
+    request, text, kind = running.example_of(desk, "attnlens/random", buttons[1].id["index"])
 
     assert request == {"model": "attnlens/random", "text": "the dogs bark"}
     assert (text, kind) == ("the dogs bark", "text")
 
 
-def test_run_takes_the_text_that_stands_there(desk):
-    request = RunRequest("m", "draft", "pair", "b")
+def test_fields_that_the_kind_does_not_use_are_not_part_of_the_run(desk, shown):
+    fields = shown | {"kind": "text", "second": "draft", "new_tokens": None}
 
-    assert running.ask(desk, request) == (request.to_json(), no_update, no_update)
+    run = running.show_run(desk, fields, "", HEAD)[0]
+
+    assert run["request"] == {"model": shown["model"], "text": shown["text"]}
+
+
+def test_what_is_known_of_a_head_needs_no_run_where_no_result_is_loaded(make_desk, results_folder, shown):
+    desk = make_desk(results=(results_folder,))
+
+    nothing = drawing.head_evidence(desk, theme="light")
+    labels, said = drawing.head_evidence(desk, shown, "L1H2", "found", "light")
+
+    assert nothing[0] == []
+    assert "nothing has been tested" in texts_in(nothing[1])
+    assert texts_in(labels) == "previous-token"
+    assert "0.81 [0.75, 0.88]" in texts_in(said)
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,18 @@ def test_a_memo_keeps_what_was_used_last_and_no_failure():
     assert memo.keys == (1, 2)
 
 
+def test_a_memo_keeps_as_much_as_its_results_may_weigh_and_the_latest():
+    memo = Memo(10, weigh=len)
+
+    for text in ("aaaa", "bbbb", "cc", "dddd"):
+        memo.get(text, lambda text=text: text)
+    kept = memo.keys
+    memo.get("long", lambda: "x" * 11)
+
+    assert kept == ("bbbb", "cc", "dddd")
+    assert memo.keys == ("long",)
+
+
 def test_a_text_that_is_read_differently_by_itself_is_refused(desk, shown, random_lens):
     generated = SimpleNamespace(text=shown["text"], tokens=range(99), source=None, anatomy=random_lens.anatomy)
 
