@@ -27,6 +27,7 @@ __all__ = [
     "PatternRecorder",
     "ReduceRecorder",
     "Wanted",
+    "seen_by_scores",
 ]
 
 Rows = tuple[slice, ...]
@@ -130,7 +131,7 @@ class PatternRecorder:
         self.rows.add(call.weights.shape[0])
         if call.site in self.wanted:
             heads = self.wanted.at(call.site)
-            self._kept[call.site] = (own_memory(some_heads(call.weights, heads)), _seen_by_scores(call.scores).cpu())
+            self._kept[call.site] = (own_memory(some_heads(call.weights, heads)), seen_by_scores(call.scores).cpu())
         return call.weights
 
     def record(self, call: AttentionCall) -> tuple[Tensor, Tensor | None]:
@@ -243,7 +244,7 @@ class ReduceRecorder(PatternRecorder):
             n_batch, n_heads, n_queries, _ = call.weights.shape
             keep, starts = self._rows(call.site, n_queries, call.weights.device)
             everything = slice(0, n_batch), slice(0, n_heads), slice(0, n_queries)
-            mask = _seen_by_scores(call.scores)
+            mask = seen_by_scores(call.scores)
             tile = WeightTile(call.site, *everything, n_heads, call.weights, mask=mask, keep=keep, text_starts=starts)
             for reducer in self._reducers:
                 reducer.add(tile)
@@ -264,7 +265,7 @@ class ReduceRecorder(PatternRecorder):
         return self._keeps[site.stack]
 
 
-def _seen_by_scores(scores: Float[Tensor, "batch head query key"]) -> Bool[Tensor, "batch 1 query key"]:
+def seen_by_scores(scores: Float[Tensor, "batch head query key"]) -> Bool[Tensor, "batch 1 query key"]:
     """Keys that the model's own code did not hide: their score is not lower than any real one could be.
 
     Families hide a key with the lowest number of the precision, with -inf, or with -1e4 and below; a real score so far

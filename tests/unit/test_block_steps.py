@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from family_models import FAMILIES
+from opened_families import opened
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,19 +34,6 @@ LAYOUTS = {
     "parallel": "gpt_neox gptj falcon falcon-alibi falcon-grouped".split(),
     "post-norm": ["gemma2", "gemma3"],
 }
-
-
-@cache
-def opened(name: str) -> tuple[Any, Any, Any]:
-    """A family's lens, a run of it, and the tensors of that run where it is of no text."""
-    family = FAMILIES[name]
-    lens = attnlens.load(model=family.build(), tokenizer=family.tokenizer())
-    if family.kind in ("vision", "speech"):
-        inputs = family.inputs(batch=1)
-        return lens, lens.capture(inputs=inputs), inputs
-    if family.kind == "encoder-decoder":
-        return lens, lens.capture(source="the cat", target="le chat"), None
-    return lens, lens.capture("the cat", points=("resid_post", "final")), None
 
 
 @pytest.mark.parametrize("name", FAMILIES)
