@@ -12,6 +12,10 @@ PAGE_CONTROLS = "page-controls"  # which control holds which field (see `pages.p
 REQUEST = "request"  # the run that is asked for: {"model", "text", ...} (see `dashboards.request.RunRequest.to_json`)
 RUN = "run"  # the run that is shown: the request, and {"request", "n_layers", "n_heads", "n_tokens", "stacks"}
 QUERY = "query"  # the token whose links alone are drawn: {"position", "of"}
+KEY = "key"  # with it, the key of the selected link: {"position", "of"}
+DETAILS = "details"  # whether the drawer is open
+DRAWER = "drawer"
+DRAWER_BUTTON = "drawer-button"
 THEME = "theme"  # "light" or "dark"
 
 # Rail

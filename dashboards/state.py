@@ -51,6 +51,8 @@ class ViewState:
         measure: measure of mixing that is drawn instead of attention weights; empty for weights.
         bertviz: which of BertViz' views, one of `BERTVIZ`.
         query: the token (or word) whose links alone are drawn, by position; None draws all.
+        key: with `query`, the key of the selected link, by position; None where no link is selected.
+        details: whether the drawer with what is selected is open.
         tab: the way the head is shown, one of `TABS`.
         results: name of the probe result in use; empty for none.
         against_model: the model of the run that this one is compared with; empty for the same.
@@ -97,6 +99,8 @@ class ViewState:
     measure: str = ""
     bertviz: str = "head"
     query: int | None = None
+    key: int | None = None
+    details: bool = False
     tab: str = "links"
     results: str = ""
     against_model: str = ""

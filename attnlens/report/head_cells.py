@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from attnlens.capture.tokens import printable
 from attnlens.heads import Head
 from attnlens.report.head_figure import glyph_of
 from attnlens.report.palette import CATEGORIES
+from attnlens.report.results import HeadResults, Label
 from attnlens.report.tables import number
 from attnlens.report.views import HeadMapView
 
-__all__ = ["head_cells"]
+__all__ = ["head_cells", "head_labels"]
 
 
 def head_cells(view: HeadMapView, letter: str = "") -> dict[str, Any]:
@@ -50,6 +52,20 @@ def head_cells(view: HeadMapView, letter: str = "") -> dict[str, Any]:
         "n_heads": view.n_heads,
         "heads": cells,
     }
+
+
+def head_labels(results: HeadResults) -> dict[str, list[list[str]]]:
+    """For each labelled head its labels, the primary one first: name, category, and score with confidence in words."""
+    return {
+        str(found.head): [[printable(label.name), label.category, _said(label)] for label in found.labels]
+        for found in results.heads
+        if found.labels
+    }
+
+
+def _said(label: Label) -> str:
+    sure = "" if label.confidence is None else f", confidence {number(label.confidence)}"
+    return f"score {number(label.score)}{sure}"
 
 
 def _range(view: HeadMapView) -> tuple[float, float]:

@@ -138,6 +138,13 @@
     return query && query.of === (state.words === "words") ? query.position : null;
   }
 
+  /* The link that is selected, as positions of its query and its key. */
+  function selectedEdge() {
+    const { key } = state;
+    const from = followedPlace();
+    return from !== null && key && key.of === (state.words === "words") ? [from, key.position] : null;
+  }
+
   function count(n, one) {
     return `${n.toLocaleString("en-US")} ${one}${n === 1 ? "" : "s"}`;
   }
@@ -165,21 +172,52 @@
   function drawPattern(maps) {
     const { AttnLens } = window;
     const followed = followedPlace();
-    const follow = (place) =>
-      set("query", { data: place === null ? null : { position: place, of: state.words === "words" } });
-    const links = view("links", (host) => AttnLens.tokenLinks(host, { follow }));
-    const matrix = view("matrix", (host) => AttnLens.matrix(host));
+    const stored = (place) => ({ data: place === null ? null : { position: place, of: state.words === "words" } });
+    const follow = (place) => {
+      set("key", { data: null });
+      set("query", stored(place));
+    };
+    const select = (query, key) => {
+      set("query", stored(query));
+      set("key", stored(key));
+      set("details", { data: true });
+    };
+    const links = view("links", (host) => AttnLens.tokenLinks(host, { follow, select }));
+    const matrix = view("matrix", (host) => AttnLens.matrix(host, { select }));
     if (!links || !matrix) return;
     const [map] = maps;
     drawOverview(map);
-    const n = links.show({ maps, threshold: state.threshold, top: state.top || 0, followed });
-    matrix.show({ map, followed });
+    const edge = selectedEdge();
+    const n = links.show({ maps, threshold: state.threshold, top: state.top || 0, followed, edge });
+    matrix.show({ map, followed, edge });
     const rule = `weight ${Number(state.threshold).toFixed(2)} or more${state.top ? `, the ${state.top} strongest of each token` : ""}`;
     const weights = maps.reduce((sum, one) => sum + AttnLens.visibleCells(one), 0);
     note("links-caption", `${map.caption} ${count(n, "line")} of ${count(weights, "weight")}: ${rule}.`);
     note("matrix-caption", map.caption);
     legend("head-legend", maps.length > 1 ? maps.map((one, i) => [`var(--al-head-${i})`, one.name]) : []);
     drawTables(map);
+    drawDrawer(map);
+  }
+
+  /* What is known of what is selected, from the numbers that are here. */
+  function drawDrawer(map) {
+    if (!state.details) {
+      window.AttnLens.drawer.show(null);
+      return;
+    }
+    const answers = state.measure || isCombined() ? [] : found(`bundle?${settings()}&${letterOf(state.head)}&${state.window || ""}`) || [];
+    const together = answers.find((answer) => answer.find(state.head)) || null;
+    const cells = cellsNow();
+    window.AttnLens.drawer.show({
+      map,
+      maps: together && selectedEdge() ? together.header.names.map((name) => together.find(name)) : [],
+      title: map.name,
+      cell: cells.heads[state.head],
+      labels: cells.labels ? cells.labels[state.head] : null,
+      tested: Boolean(cells.labels),
+      place: followedPlace(),
+      edge: selectedEdge(),
+    });
   }
 
   /* Of a long text: the whole map in small, and which part of it the pictures show. */

@@ -8,7 +8,7 @@ from dash import ClientsideFunction, Dash, Input, Output, State, html
 from dash.exceptions import PreventUpdate
 
 from attnlens.report import views
-from attnlens.report.head_cells import head_cells
+from attnlens.report.head_cells import head_cells, head_labels
 from attnlens.report.maps import tokens_of
 from attnlens.report.metrics import METRICS
 from dashboards import ids
@@ -129,7 +129,9 @@ def head_evidence(
 def cells_of(desk: Desk, run: Run, metric: str, results_name: str, stack: str = "") -> tuple[dict[str, Any], str]:
     """What the map says about each head of a stack, with the run that it is about; and its caption."""
     view = _map_view(desk, run, metric, results_name, stack)
-    return head_cells(view, stack) | {"of": run["request"], "letter": stack}, view.caption
+    results, _ = desk.results_for(desk.run(run), results_name)
+    labels = {} if results is None else {"labels": head_labels(results)}
+    return head_cells(view, stack) | labels | {"of": run["request"], "letter": stack}, view.caption
 
 
 def map_table(desk: Desk, run: Run, metric: str, results_name: str, stack: str = "") -> html.Div:

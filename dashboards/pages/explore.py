@@ -29,11 +29,14 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
     return html.Div(
         [
             dcc.Store(id=ids.QUERY, data=pattern.followed(view)),
+            dcc.Store(id=ids.KEY, data=pattern.linked(view)),
+            dcc.Store(id=ids.DETAILS, data=view.details),
             dcc.Store(id=ids.WINDOW, data=view.window),
             *[dcc.Store(id=name) for name in _STORES],
             html.Div(left, className="column"),
             html.Div(right, className="column"),
             card("The model", html.Div(id=ids.MODEL_CARD), kind="model-card"),
+            html.Aside(id=ids.DRAWER, className="drawer", hidden=True, **aria(label="What is selected", live="polite")),
         ],
         className="cards",
     )

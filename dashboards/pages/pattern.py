@@ -16,7 +16,7 @@ from dashboards.pages.page import Control
 from dashboards.pages.parts import aria, folded, note
 from dashboards.state import BERTVIZ, ViewState
 
-__all__ = ["CONTROLS", "MOST_ALSO", "classic_frame", "followed", "head_card", "register"]
+__all__ = ["CONTROLS", "MOST_ALSO", "classic_frame", "followed", "head_card", "linked", "register"]
 
 MOST_ALSO = 15  # heads beside the selected one: a palette of 16
 _BETWEEN = {"": "both texts", "AA": "A → A", "AB": "A → B", "BA": "B → A", "BB": "B → B"}
@@ -32,7 +32,16 @@ def _listed(view: ViewState) -> list[str]:
 
 def followed(view: ViewState) -> dict[str, Any] | None:
     """The token that is followed, and whether its position counts words."""
-    return None if view.query is None else {"position": view.query, "of": view.words}
+    return _stored(view.query, view)
+
+
+def linked(view: ViewState) -> dict[str, Any] | None:
+    """The key of the selected link, in the same way."""
+    return _stored(view.key, view)
+
+
+def _stored(position: int | None, view: ViewState) -> dict[str, Any] | None:
+    return None if position is None else {"position": position, "of": view.words}
 
 
 CONTROLS = (
@@ -48,6 +57,8 @@ CONTROLS = (
     Control("combine", ids.COMBINE),
     Control("measure", ids.MEASURE),
     Control("query", ids.QUERY, "data", shown=followed),
+    Control("key", ids.KEY, "data", shown=linked),
+    Control("details", ids.DETAILS, "data"),
     Control("bertviz", ids.BERTVIZ),
     Control("tab", ids.TAB),
 )
@@ -93,7 +104,9 @@ def register(app: Dash, desk: Desk) -> None:
 
 def head_card(view: ViewState) -> html.Section:
     """The selected head: its labels, and its pattern in several ways."""
-    head = html.Header(html.H2("", id=ids.HEAD_TITLE, className="head-title"), className="card-head")
+    told: dict[str, Any] = aria(expanded=str(view.details).lower(), controls=ids.DRAWER)
+    drawer = html.Button("What is selected", id=ids.DRAWER_BUTTON, type="button", className="small-button", **told)
+    head = html.Header([html.H2("", id=ids.HEAD_TITLE, className="head-title"), drawer], className="card-head")
     labels = html.Div(id=ids.HEAD_LABELS, className="badges")
     tabs = dmc.Tabs(
         [

@@ -102,6 +102,46 @@ def test_a_token_is_followed_both_ways_and_by_keyboard(visit, eager):
     expect(page).not_to_have_url(re.compile("query="))
 
 
+def test_the_drawer_says_what_is_known_of_a_link_and_stays_with_the_address(visit, eager):
+    weights = eager("the dogs bark")
+    row = weights[1, 2, 9, :10]  # what token 9 sees
+    page = visit("?text=the+dogs+bark&head=L1H2&tab=matrix")
+    page.locator("#matrix canvas[data-cell]").wait_for(state="attached")
+    page.locator("#head-map canvas[data-cell]").wait_for(state="attached")
+    drawer = page.locator("#drawer")
+    expect(drawer).to_be_hidden()
+    asked = asked_for(page, "/data/")
+
+    page.mouse.click(*cell_of(page, "#matrix", 9, 4))
+
+    expect(drawer).to_contain_text(f"Weight{row[4]:.4f}")
+    expect(drawer).to_contain_text(f"In its row{1 + int((row > row[4]).sum())}")
+    expect(drawer).to_contain_text("of 10In this head")
+    best = np.unravel_index(weights[:, :, 9, 4].argmax(), weights.shape[:2])
+    expect(drawer).to_contain_text(f"of 20; most in L{best[0]}H{best[1]}, {weights[:, :, 9, 4].max():.4f}")
+    expect(drawer).to_contain_text("attends to")
+    expect(drawer).to_contain_text("nothing has been tested on it")
+    waits_for_address(page, query="9", key="4", details="1")
+    assert asked == []
+    page.mouse.click(*cell_of(page, "#head-map", 3, 1))
+    expect(drawer).to_contain_text(f"Weight{weights[3, 1, 9, 4]:.4f}")
+    page.reload()
+    expect(drawer).to_contain_text(f"Weight{weights[3, 1, 9, 4]:.4f}")
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    expect(page).not_to_have_url(re.compile("details="))
+    page.focus("#matrix")
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    expect(drawer).to_contain_text(f"Weight{weights[3, 1, 1, 0]:.4f}")
+    page.set_viewport_size({"width": 390, "height": 800})
+    box = drawer.bounding_box()
+    assert (box["x"], box["width"], round(box["y"] + box["height"])) == (0, 390, 800)
+    page.get_by_role("button", name="Close what is selected").click()
+    expect(drawer).to_be_hidden()
+    expect(page.get_by_role("button", name="What is selected")).to_be_focused()
+
+
 def test_several_heads_are_drawn_over_each_other_or_as_one(visit, eager):
     weights = eager("the dogs bark")
     page = visit("?text=the+dogs+bark&head=L1H2&tab=matrix")

@@ -145,6 +145,21 @@ def test_the_map_can_be_coloured_by_anything_in_the_address(make_desk, results_f
         assert cells["name"] == ("" if (metric, results) == ("labels", "found") else cells["name"])
 
 
+def test_the_map_brings_the_labels_that_the_drawer_shows(make_desk, results_folder, shown):
+    desk = make_desk(results=(results_folder,))
+    shown = running.show_run(desk, shown, "found", HEAD)[0]
+    [label] = json.loads((results_folder / "heads.json").read_text())["heads"][6]["labels"]
+
+    with_results, _ = drawing.cells_of(desk, shown, "entropy", "found")
+    without, _ = drawing.cells_of(desk, shown, "entropy", "")
+
+    assert list(with_results["labels"]) == ["L1H2"]
+    [[_, category, said]] = with_results["labels"]["L1H2"]
+    assert category == "position"
+    assert said == f"score {label['score']:.2f}, confidence {label['confidence']:.2f}"
+    assert "labels" not in without
+
+
 def test_heads_of_a_very_long_text_are_listed_and_not_measured(make_desk, results_folder, shown, monkeypatch):
     monkeypatch.setattr(views, "LONGEST_MEASURED", 5)
     desk = make_desk(results=(results_folder,))

@@ -34,6 +34,8 @@ STATES = st.builds(
     measure=st.text(max_size=20),
     bertviz=st.sampled_from(BERTVIZ),
     query=st.none() | st.integers(0, 999_999),
+    key=st.none() | st.integers(0, 999_999),
+    details=st.booleans(),
     tab=st.sampled_from(TABS),
     results=st.text(max_size=20),
     show=st.sampled_from(SHOWN),

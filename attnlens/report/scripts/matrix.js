@@ -5,8 +5,8 @@
   const SMALLEST_TEXT = 11;
   const FOOT = 34;
 
-  /* matrix(host).show({map, followed}) */
-  function matrix(host) {
+  /* matrix(host, {select(query, key)}).show({map, followed, edge}); `select` and `edge` may be left out. */
+  function matrix(host, on) {
     const { AttnLens } = window;
     let shown = null;
     let place = null;
@@ -138,6 +138,11 @@
       const column = map.columns.places.indexOf(shown.followed);
       if (row >= 0) context.strokeRect(left - 1, top + row * cell - 1, across + 1, cell + 1);
       if (column >= 0) context.strokeRect(left + column * cell - 1, top - 1, cell + 1, down + 1);
+      const chosen = shown.edge && [map.rows.places.indexOf(shown.edge[0]), map.columns.places.indexOf(shown.edge[1])];
+      if (chosen && Math.min(...chosen) >= 0) {
+        context.lineWidth = 3;
+        context.strokeRect(left + chosen[1] * cell - 1, top + chosen[0] * cell - 1, cell + 1, cell + 1);
+      }
       if (!cursor) return;
       context.strokeStyle = colours.named("ink");
       context.lineWidth = 1.5;
@@ -178,11 +183,21 @@
       if (!cursor || cursor.row !== row || cursor.column !== column) move({ row, column });
       surface.point(about(cursor), x, y);
     });
+    function selectAt({ row, column }) {
+      if (on && on.select) on.select(shown.map.rows.places[row], shown.map.columns.places[column]);
+    }
+
+    canvas.addEventListener("click", () => shown && cursor && selectAt(cursor));
     canvas.addEventListener("pointerleave", () => {
       surface.unpoint();
       if (shown && place) move(null);
     });
     host.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.ctrlKey && !event.metaKey && shown && cursor) {
+        event.preventDefault();
+        selectAt(cursor);
+        return;
+      }
       const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
       const step = steps[event.key];
       if (!shown || !place || !step) return;

@@ -12,7 +12,10 @@
     return n <= 32 ? 24 : n <= 64 ? 18 : 14;
   }
 
-  /* tokenLinks(host, {follow(place)}).show({maps, threshold, top, followed}); the first map is the selected head's. */
+  /*
+   * tokenLinks(host, {follow(place), select(query, key)}).show({maps, threshold, top, followed, edge}); the first map is
+   * the selected head's. Without `select` a click on a line does nothing.
+   */
   function tokenLinks(host, on) {
     const { AttnLens } = window;
     let shown = null;
@@ -70,6 +73,11 @@
       return link.row === of.row || link.column === of.column;
     }
 
+    function isSelected({ row, column }) {
+      const [map] = shown.maps;
+      return Boolean(shown.edge) && map.rows.places[row] === shown.edge[0] && map.columns.places[column] === shown.edge[1];
+    }
+
     function y(at) {
       return TOP + place.row * (at + 0.5);
     }
@@ -87,6 +95,7 @@
         const incoming = own.filter((link) => link.row !== of.row && link.column === of.column);
         stroke(context, incoming, several ? plain : colours.shade(0.62), 1);
         stroke(context, outgoing, several ? plain : colours.named("accent"), 1);
+        if (!active) stroke(context, outgoing.filter(isSelected), colours.named("accent"), 3);
         return undefined;
       });
     }
@@ -101,7 +110,7 @@
         if (!members.length) return;
         const share = (bin + 0.5) / BINS;
         context.globalAlpha = Math.min(1, (0.16 + 0.84 * share) * strength);
-        context.lineWidth = 0.8 + 3.2 * share;
+        context.lineWidth = 0.8 + 3.2 * share + (strength > 1 ? 2 : 0);
         context.beginPath();
         for (const link of members) {
           const from = y(link.row);
@@ -211,7 +220,7 @@
       active = token;
       if (changed) surface.soon();
       const line = token ? null : lineAt(here);
-      canvas.style.cursor = token ? "pointer" : "default";
+      canvas.style.cursor = token || (line && on.select) ? "pointer" : "default";
       if (token) surface.point(aboutToken(token), here.x, here.y);
       else if (line) surface.point(aboutLine(line), here.x, here.y);
       else surface.unpoint();
@@ -222,7 +231,14 @@
       surface.soon();
     });
     canvas.addEventListener("click", (event) => {
-      const token = shown && tokenAt(under(event));
+      if (!shown || !place) return;
+      const here = under(event);
+      const token = tokenAt(here);
+      const line = token || !on.select ? null : lineAt(here);
+      if (line) {
+        const { rows, columns } = shown.maps[line.map];
+        on.select(rows.places[line.row], columns.places[line.column]);
+      }
       if (!token) return;
       const [map] = shown.maps;
       const at = (token.side === "row" ? map.rows : map.columns).places[token.at];
@@ -233,7 +249,7 @@
       const { places } = shown.maps[0].rows;
       const at = places.indexOf(shown.followed);
       const steps = { ArrowDown: at + 1, ArrowUp: at < 0 ? places.length - 1 : at - 1, Home: 0, End: places.length - 1 };
-      if (event.key === "Escape") on.follow(null);
+      if (event.key === "Escape" && shown.followed !== null) on.follow(null);
       else if (event.key in steps) {
         const next = Math.max(0, Math.min(places.length - 1, steps[event.key]));
         on.follow(places[next]);
