@@ -111,8 +111,8 @@ def labels_svg(view: HeadMapView, link: Iterable[Head] = (), prefix: str = "") -
     )
     step = 1 if view.n_heads <= 16 else 4
     parts = [Markup('<path class="unlabelled" d="{}"/>').format(plain)]
-    parts += [_tick(_LEFT + _CELL * (at + 0.5), 14, str(at)) for at in range(0, view.n_heads, step)]
-    parts += [_tick(16, _TOP + _CELL * (at + 0.5) + 4, str(at)) for at in range(view.n_layers)]
+    parts += [_tick(_LEFT + _CELL * (at + 0.5), 14.0, str(at)) for at in range(0, view.n_heads, step)]
+    parts += [_tick(16.0, _TOP + _CELL * (at + 0.5) + 4, str(at)) for at in range(view.n_layers)]
     for head in (head for head in view.heads() if head in view.notes):
         note = view.notes[head]
         cell = Markup(
