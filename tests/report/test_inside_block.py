@@ -1,4 +1,4 @@
-"""What readers see of a block and of a model: the steps' own numbers, a drawing that has them all, masks as they are."""
+"""What readers see of a block and of a model: the steps' own numbers, drawings that are whole, masks as they are."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_pictures_say_hostile_tokens_and_name_no_tag(theme):
 
     for figure in (figures.strips(view.strips, theme=theme), figures.expert_bars(experts, theme=theme),
                    figures.routing_grid(experts, theme=theme)):  # fmt: skip
-        assert "<img" not in figure.to_json()
+        assert "<img" not in repr(figure.to_dict())
     dots = figures.routing_grid(experts).data[1]
     assert sorted(zip(dots.x, dots.y, strict=True)) == sorted(
         (place, expert) for place in range(len(run.tokens)) for expert in steps.experts.chosen[place].tolist()
