@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -56,3 +57,40 @@ def test_sizes_stand_beside_a_published_model_and_the_address_keeps_the_choice(v
 
     expect(cards).to_contain_text("of which a token uses 12,879,925,248")
     waits_for_address(page, preset="mixtral-8x7b", reach="512")
+
+
+def test_from_the_model_to_a_step_of_a_block(visit):
+    page = visit("inside?model=attnlens/tiny-llama&text=The+keys+are+on+the+table.")
+    boxes = page.locator("#model-diagram .box.opens")
+    expect(boxes.filter(has_text="Feed-forward")).to_have_count(1)
+    expect(page.locator("#kinds .is-opened")).to_contain_text("Decoder")
+
+    page.locator(".sight .looks").nth(3).click()
+    expect(page.locator(".sight-words")).to_contain_text("(position 3) can see 4 of")
+    waits_for_address(page, at="3")
+
+    boxes.filter(has_text="Feed-forward").click()
+    expect(page.locator("#block-summary")).to_contain_text("recomputes to")
+    assert given_in(page)["model"] == "attnlens/tiny-llama"
+    page.locator("#block-tokens .token-chip").nth(4).click()
+    expect(page.locator("#block-summary")).to_contain_text("at 4 on")
+    waits_for_address(page, at="4")
+    box = page.locator('#block-diagram [data-key="feed-forward"]')
+    box.focus()
+    page.keyboard.press("Enter")
+    step = page.locator("#step-feed-forward")
+    expect(step).to_have_class("card step-card is-open")
+    expect(step).to_be_in_viewport()
+    expect(step).to_contain_text("SwiGLU")
+    waits_for_address(page, part="feed-forward")
+
+    choose_layer(page, "layer 2")
+    expect(page.locator("#block-summary")).to_contain_text("Layer L2, at 4 on")
+    expect(step).to_have_class("card step-card is-open")
+    page.go_back()
+    expect(page.locator("#block-summary")).to_contain_text("Layer L0, at 4 on")
+
+
+def choose_layer(page: Any, label: str) -> None:
+    page.locator("#block-layer").click()
+    page.get_by_role("option", name=label, exact=True).click()
