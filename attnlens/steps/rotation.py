@@ -23,7 +23,7 @@ from attnlens.models.position_data import rotation_frequencies
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["RotatedPair", "Rotation", "find_rotations", "rotated_pair"]
+__all__ = ["RotatedPair", "Rotation", "find_rotations", "rotated_pair", "usual_pair"]
 
 _N_PROBE = 9  # positions of the text that proves a rotation: the fastest pair makes more than a turn
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -150,6 +150,16 @@ class RotatedPair:
         """By how much the score at the text's own distance differs from what the model computed, in logits."""
         query, key = self.positions
         return abs(float(self.scores(torch.tensor([key - query]))[0]) - self.recorded)
+
+
+def usual_pair(run: Capture, head: Head, query: int | None = None) -> tuple[int, int]:
+    """A query worth a look, the last token of the text proper, and the other token that it attends to most."""
+    if query is None:
+        query = max((at for at, token in enumerate(run.tokens) if not token.special), default=len(run.tokens) - 1)
+    weights = run.attention(head=head, queries=slice(query, query + 1))[0].clone()
+    if len(weights) > 1:
+        weights[query] = -1
+    return query, int(weights.argmax())
 
 
 def rotated_pair(run: Capture, head: Head, query: int, key: int, rotation: Rotation) -> RotatedPair:

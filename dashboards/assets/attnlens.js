@@ -3,7 +3,7 @@
   "use strict";
 
   const HEAD = /^([EDX]?)L(\d+)H(\d+)$/;
-  const SMALL_CHANGES = ["threshold", "query", "top", "window", "part", "cell", "key", "details"]; // these do not get a step of their own in the browser's history
+  const SMALL_CHANGES = ["threshold", "query", "top", "window", "part", "cell", "key", "details", "along", "apart"]; // these do not get a step of their own in the browser's history
   const grid = { layers: 0, heads: 0, head: "" };
   let known = null; // the query part of the address that the page shows
   let knownPath = null;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.pages import compare, explore, head, heads, intervene, stream
-from dashboards.pages.inside import block, generation, model, size
+from dashboards.pages.inside import block, generation, masks, model, positions, size
 from dashboards.pages.page import Page
 from dashboards.state import ViewState
 
@@ -16,6 +16,8 @@ PAGES: tuple[Page, ...] = (
     intervene.PAGE,
     compare.PAGE,
     model.PAGE,
+    positions.PAGE,
+    masks.PAGE,
     block.PAGE,
     generation.PAGE,
     size.PAGE,
