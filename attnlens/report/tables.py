@@ -7,7 +7,7 @@ import io
 import math
 from dataclasses import dataclass
 
-__all__ = ["Cell", "Table", "as_csv", "cell_text", "chance", "count", "number", "share"]
+__all__ = ["Cell", "Table", "as_csv", "cell_text", "chance", "count", "number", "rounding", "share"]
 
 Cell = str | int | float | bool | None
 
@@ -66,6 +66,15 @@ def chance(q: float | None) -> str:
     ('< 0.001', '0.031', '–')
     """
     return "< 0.001" if q is not None and q < 0.001 else number(q, 3)
+
+
+def rounding(value: float) -> str:
+    """A difference that should be none: its size, or that there is none.
+
+    >>> rounding(3.2e-7), rounding(0.0)
+    ('3e-07', 'the last digit')
+    """
+    return "the last digit" if value == 0 else f"{value:.0e}"
 
 
 def share(value: float | None, digits: int = 0) -> str:

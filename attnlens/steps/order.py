@@ -21,9 +21,10 @@ from attnlens.steps.placeless import without_positions
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["OrderedRows", "other_order", "rows_in_both_orders"]
+__all__ = ["OrderedRows", "other_order", "rows_in_both_orders", "usual_words"]
 
 _MOST_TOKENS = 48
+_USUAL = ("cat sat mat", "king sees queen", "dog likes girl")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class OrderedRows:
         """Largest difference between the two orders of one token's weight, with positions and without."""
         with_places, without = self.placed, self.placeless
         return _apart(with_places), None if without is None else _apart(without)
+
+
+def usual_words(lens: Lens) -> str:
+    """Three words whose order matters, one token each where the vocabulary has some of ours."""
+    if lens.tokenizer is None:
+        return _USUAL[0]
+    whole = (text for text in _USUAL if sum(not token.special for token in encode(lens.tokenizer, text).tokens) == 3)
+    return next(whole, _USUAL[0])
 
 
 def other_order(units: Sequence[Unit], causal: bool) -> tuple[int, ...]:

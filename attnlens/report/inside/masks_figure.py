@@ -101,7 +101,7 @@ def row_cells(view: RowView, *, theme: str = "light") -> go.Figure:
     room = 16 + 7 * longest if turned else 30
     figure.update_layout(
         height=46 * len(steps) + room + 8,
-        margin={"l": 128, "r": 8, "t": room, "b": 8},
+        margin={"l": 152, "r": 8, "t": room, "b": 8},
         plot_bgcolor=colours.not_visible,
         showlegend=False,
         dragmode=False,

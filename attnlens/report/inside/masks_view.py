@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from attnlens.axes import Visibility
 from attnlens.heads import Head
-from attnlens.report.tables import Table, count, number, share
+from attnlens.report.tables import Table, count, number, rounding, share
 from attnlens.steps.masks import MaskGroup, MaskKind, MaskName, make_mask
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "RowView",
     "group_views",
     "kind_views",
+    "padding_caption",
     "padding_views",
     "row_view",
 ]
@@ -157,6 +158,17 @@ def padding_views(pair: PaddedPair) -> tuple[MaskView, ...]:
     return tuple(views)
 
 
+def padding_caption(pair: PaddedPair) -> str:
+    """What padding did to the weights."""
+    if pair.lengths[0] == pair.lengths[1]:
+        return "Both texts are equally long, so nothing is padded; give a shorter or a longer one."
+    got = "no weight at all" if pair.on_padding == 0 else f"a weight of {pair.on_padding:.0e} at most"
+    return (
+        f"Padding gets {got}, in any layer and head, and the shorter text has the weights that it has alone, to "
+        f"{rounding(pair.difference)}: padding changes nothing."
+    )
+
+
 @dataclass(frozen=True)
 class RowView:
     """One query's row, before the mask and behind it.
@@ -220,5 +232,5 @@ def row_view(row: MaskedRow, run: Capture, head: Head, query: int) -> RowView:
             f" A learned sink of {number(row.sink)} logits takes part in the softmax and its weight is dropped: the "
             f"row sums to {number(float(row.weights.sum()), 3)}."
         )
-    said += f" The weights differ from the model's own by {row.difference:.0e}."
+    said += f" These weights are the model's own, to {rounding(row.difference)}."
     return RowView(row, labels, f"{head}: what {rows[query]!r} ({query}) may see", said)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from attnlens.report.inside.schemes import SCHEMES
-from attnlens.report.tables import Cell, Table, number
+from attnlens.report.tables import Cell, Table, number, rounding
 
 if TYPE_CHECKING:
     from attnlens.steps.beyond import Beyond
@@ -57,8 +57,8 @@ def order_view(rows: OrderedRows) -> OrderView:
         said += f"Without them nothing can be shown: {rows.how}"
     elif without < _SAME:
         said += (
-            f"Without them ({rows.how}) every word gets the same weight in both orders, to {without:.0e}: by itself, "
-            "attention does not know order."
+            f"Without them ({rows.how}) every word gets the same weight in both orders, to {rounding(without)}: by "
+            "itself, attention does not know order."
         )
     else:
         why = (

@@ -24,7 +24,7 @@ from attnlens.measures.positions import (
 )
 from attnlens.report.inside.curve_view import Curve, CurveView
 from attnlens.report.inside.schemes import SCHEMES
-from attnlens.report.tables import Table, number
+from attnlens.report.tables import Table, number, rounding
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
@@ -206,7 +206,7 @@ def turn_view(run: Capture, pair: RotatedPair, rotation: Rotation, head: Head) -
     else:
         said += (
             f" The angles are proven on the model: turned back, the queries of one word, many times over, agree to "
-            f"{rotation.error:.0e}."
+            f"{rounding(rotation.error)}."
         )
     return TurnView(
         pair=pair,
@@ -214,7 +214,7 @@ def turn_view(run: Capture, pair: RotatedPair, rotation: Rotation, head: Head) -
         labels=labels,
         longest=min(run.anatomy.max_length or _LONGEST, _LONGEST),
         title=f"{head}: {labels[0]!r} ({query}) asks, {labels[1]!r} ({key}) answers",
-        caption=f"{said} All pairs together give the model's own score to {pair.difference:.0e}.",
+        caption=f"{said} Together, they give the model's own query times key, to {rounding(pair.difference)}.",
     )
 
 

@@ -14,6 +14,7 @@ from attnlens.report.inside.masks_view import (
     MaskView,
     group_views,
     kind_views,
+    padding_caption,
     padding_views,
     row_view,
 )
@@ -194,12 +195,7 @@ def draw_padding(desk: Desk, run: Run, beside: str | None, theme: str) -> list[A
     except AttnlensError as error:
         return [refusal(error)]
     views = padding_views(pair)
-    said = (
-        f"The largest weight that any head gives to padding is {pair.on_padding:.0e}, and the shorter text has the "
-        f"same weights as alone, to {pair.difference:.0e}: padding changes nothing."
-        if pair.lengths[0] != pair.lengths[1]
-        else "Both texts are equally long, so nothing is padded; give a shorter or a longer one."
-    )
+    said = padding_caption(pair)
     return [html.Div([_mask(view, theme) for view in views], className="masks"), note(said), *_tables(views)]
 
 

@@ -25,7 +25,7 @@ from attnlens.report.inside.positions_view import (
 )
 from attnlens.report.inside.schemes import SCHEMES, SchemeText
 from attnlens.steps.beyond import beyond_the_limit
-from attnlens.steps.order import rows_in_both_orders
+from attnlens.steps.order import rows_in_both_orders, usual_words
 from attnlens.steps.rotation import find_rotations, rotated_pair, usual_pair
 from attnlens.zoo.registry import embedded_sentences
 from dashboards import ids
@@ -54,9 +54,12 @@ __all__ = [
 ]
 
 PATH = "/inside/positions"
-WORDS = "cat sat mat"
 _EXAMPLE_TABLE = "attnlens/tiny-gpt2"  # a learned table for models that have none
 _LONG_TEXT = 40_000  # characters
+_DIALS_HINT = (
+    "One dial per pair of numbers: the solid hand is the query's, the dotted one the key's. Move both along, and all "
+    "hands turn but no number changes; pull them apart, and the score does."
+)
 _ORDER_HINT = (
     "Attention compares words with words, and a sum does not know its order. So a model has to be told where words "
     "stand: here the words change places, and one token's weights are drawn in both orders."
@@ -69,7 +72,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
         id=ids.PLACES_WORDS,
         label="Words",
         value=view.order,
-        placeholder=WORDS,
+        placeholder="three words",
         debounce=500,
         size="xs",
         w=260,
@@ -105,6 +108,7 @@ def _turn_card(view: ViewState) -> html.Section:
         dcc.Store(id=ids.PLACES_PAIR),
         html.Div(choosing, className="question"),
         html.P(id=ids.PLACES_SCORE, className="places-score", role="status"),
+        html.P(_DIALS_HINT, className="note"),
         html.Div(id=ids.PLACES_DIALS, className="dials", role="img", **aria(label="Pairs of the query and the key")),
         _place(ids.PLACES_TURN),
         id=ids.PLACES_TURN_CARD,
@@ -290,9 +294,10 @@ def _chosen(at: str | None, n_tokens: int) -> int | None:
 
 def draw_order(desk: Desk, run: Run, head: str, words: str | None, theme: str) -> list[Any]:
     """One row of attention over the words in two orders, with positions and without."""
-    text, address = (words or "").strip() or WORDS, Head.parse(head)
+    address = Head.parse(head)
     try:
         lens = _lens(desk, run)
+        text = (words or "").strip() or usual_words(lens)
         key = ("order", run["model"], desk.stamp(run)[1], address, text)
         view = desk.memo.get(key, lambda: order_view(rows_in_both_orders(lens, address, text)))
     except AttnlensError as error:
