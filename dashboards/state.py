@@ -76,7 +76,6 @@ class ViewState:
         patch_at: at which position; None for all.
         block: the layer that is taken apart, `3` or `E3`; empty for that of the selected head.
         part: the step of it that is marked, by its key; empty for none.
-        key: position of the token whose key is turned; None takes the one that the query attends to most.
         along: by how many places query and key are moved together.
         apart: by how many places they are pulled apart.
         order: the words that change places; empty takes three usual ones.
@@ -131,7 +130,6 @@ class ViewState:
     topp: str = "1"
     block: str = ""
     part: str = ""
-    key: int | None = None
     along: int = 0
     apart: int = 0
     order: str = ""
