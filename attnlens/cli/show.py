@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attnlens.capture.run import Capture
     from attnlens.capture.tokens import Token
     from attnlens.heads import Head
+    from attnlens.models.lens import Lens
 
 __all__ = ["show"]
 
@@ -40,6 +41,15 @@ def show(
     target: TargetOption = None,
     head: HeadOption = None,
     words: Annotated[bool, typer.Option("--words", help="With --head: whole words instead of tokens.")] = False,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="With --head: every step from one token's query to what the head writes.")
+    ] = False,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            "--query", metavar="TOKEN", help="With --steps: the token, by position or text (default: the last)."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     device: Device = None,
     dtype: Dtype = None,
@@ -55,14 +65,41 @@ def show(
 
     sentence = read_text(text)
     address = None if head is None else Head.parse(head)
+    _check_steps(steps, query, address, words)
     lens = load_lens(model, device=device, dtype=dtype, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    run = lens.capture(**text_or_pair(lens, sentence, target), points=())
-    if as_json:
+    points = ("final",) if steps and "final" in lens.anatomy.residual_points else ()
+    run = lens.capture(**text_or_pair(lens, sentence, target), points=points)
+    if steps and address is not None:
+        _show_steps(lens, run, address, query, as_json)
+    elif as_json:
         console.json(_document(run, address, words))
     elif address is None:
         _print_run(run)
     else:
         _print_head(run, address, words)
+
+
+def _check_steps(steps: bool, query: str | None, head: Head | None, words: bool) -> None:
+    from attnlens.errors import UsageError
+
+    if steps and head is None:
+        raise UsageError("--steps shows one head; say which, such as --head L0H0.")
+    if query is not None and not steps:
+        raise UsageError("--query is for --steps; add it, or leave --query out.")
+    if steps and words:
+        raise UsageError("--steps shows tokens, as the model reads them; leave --words out.")
+
+
+def _show_steps(lens: Lens, run: Capture, head: Head, query: str | None, as_json: bool) -> None:
+    from attnlens.cli.steps import draw_steps, head_view_of
+
+    view = head_view_of(lens, run, head, query)
+    if as_json:
+        document = _document_of(run) | {"head": str(head), "steps": view.to_json()}
+        console.json(document)
+        return
+    _print_title(run)
+    console.out("", *draw_steps(view, console.stdout_width()))
 
 
 def _print_run(run: Capture) -> None:
@@ -116,7 +153,14 @@ def _document(run: Capture, head: Head | None, words: bool) -> dict[str, Any]:
     """What `--json` prints; a number that is not defined, or a key that is not visible, is null."""
     from attnlens.cli.heads_table import HabitTable
 
-    document = {
+    document = _document_of(run)
+    if head is None:
+        return document | {"heads": HabitTable.of(run).to_json()}
+    return document | {"head": _head_document(run, head, words)}
+
+
+def _document_of(run: Capture) -> dict[str, Any]:
+    document: dict[str, Any] = {
         "model": run.anatomy.to_json(),
         "text": run.text,
         "tokens": _tokens(run.tokens),
@@ -124,9 +168,7 @@ def _document(run: Capture, head: Head | None, words: bool) -> dict[str, Any]:
     }
     if run.source is not None:
         document |= {"source": run.source.text, "source_tokens": _tokens(run.source.tokens)}
-    if head is None:
-        return document | {"heads": HabitTable.of(run).to_json()}
-    return document | {"head": _head_document(run, head, words)}
+    return document
 
 
 def _tokens(tokens: Sequence[Token]) -> list[dict[str, Any]]:
