@@ -24,7 +24,8 @@ ALL_OF = 100  # calls of one function in one test
 THEN_EVERY = 50
 
 _jaxtyped: Any = jaxtyping.jaxtyped
-_typed = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
+# An int is a float where one is annotated, as type checkers have it (PEP 484).
+_typed = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError, is_pep484_tower=True))
 _one_call: Any = _jaxtyped("context")  # where axes of one name have one size
 _test = 0  # number of the test that runs
 
