@@ -160,9 +160,9 @@ def _part(name: str | None, layers: Any, left: Sequence[str], right: Sequence[st
             wanted = f"[1, heads, {len(left)}, {len(right)}]"
             tokens = f"{len(left)} tokens" if left is right else f"{len(left)} and {len(right)} tokens"
             raise UsageError(f"expected {wanted} per layer for {tokens}, found {list(layers[at].shape)}.")
-    sides = ([printable(_plain(token) if pretty else token) for token in side] for side in (left, right))
+    queries, keys = ([printable(_plain(token) if pretty else token) for token in side] for side in (left, right))
     n_heads = len(layers[held[0]])
-    return Part(name, len(layers), n_heads, held, *sides, lambda layer: layers[layer].float())
+    return Part(name, len(layers), n_heads, held, queries, keys, lambda layer: layers[layer].float())
 
 
 def _plain(token: str) -> str:
