@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from probes.corpora.data import Corpus
 from probes.seeing import Eyes
 from probes.split import split_corpus
 from probes.texts import Text, texts_of
-from probes.words import Observation
 
 if TYPE_CHECKING:
     from attnlens.models.anatomy import Anatomy
@@ -64,6 +63,22 @@ class Sampling:
     keys_per_row: int = 8
     threshold: float = 0.005
     seed: int = 0
+
+
+class Sequenced(Protocol):
+    """One text as the viewer shows it; what a model saw of a corpus is one."""
+
+    @property
+    def key(self) -> str:
+        """Its name; it decides whether it is in a sample."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Its tokens."""
+
+    @property
+    def attention(self) -> Float[np.ndarray, "head query key"]:
+        """Weights of all heads, layer by layer."""
 
 
 def export_headvis(
@@ -119,7 +134,7 @@ def _hash(key: str, seed: int) -> bytes:
 
 def headvis_files(
     anatomy: Anatomy,
-    seen: Sequence[Observation],
+    seen: Sequence[Sequenced],
     sampling: Sampling,
     labels: Mapping[str, Sequence[Mapping[str, Any]]],
     corpus: str,
@@ -153,7 +168,7 @@ def headvis_files(
         )
 
 
-def _metrics(seen: Sequence[Observation]) -> dict[str, Float[np.ndarray, " head"]]:
+def _metrics(seen: Sequence[Sequenced]) -> dict[str, Float[np.ndarray, " head"]]:
     """Means over all rows of all texts."""
     sums: dict[str, np.ndarray] = {}
     rows: dict[str, int] = {}
@@ -172,7 +187,7 @@ def _metrics(seen: Sequence[Observation]) -> dict[str, Float[np.ndarray, " head"
     return {name: total / max(rows[name], 1) for name, total in sums.items()}
 
 
-def _strength(each: Observation) -> Float[np.ndarray, " head"]:
+def _strength(each: Sequenced) -> Float[np.ndarray, " head"]:
     """The largest weight outside the first row and column, which a sink would win."""
     inner = each.attention[:, 1:, 1:]
     return np.asarray(inner.max(axis=(1, 2), initial=0.0))
@@ -211,7 +226,7 @@ def _config(anatomy: Anatomy, sampling: Sampling, corpus: str, n_texts: int) -> 
 
 def _head(
     head: int,
-    seen: Sequence[Observation],
+    seen: Sequence[Sequenced],
     strengths: Float[np.ndarray, " text"],
     sampling: Sampling,
     labels: Sequence[Mapping[str, Any]],
@@ -236,7 +251,7 @@ def _head(
 
 
 def _by_interval(
-    seen: Sequence[Observation], strengths: Float[np.ndarray, " text"], sampling: Sampling
+    seen: Sequence[Sequenced], strengths: Float[np.ndarray, " text"], sampling: Sampling
 ) -> Iterable[tuple[int, int]]:
     """(interval from 1, number of a text): texts in groups of equal size by strength, some kept of each."""
     order = sorted(range(len(seen)), key=lambda number: (strengths[number], number))
@@ -248,7 +263,7 @@ def _by_interval(
 
 
 def _sequence(
-    head: int, number: int, each: Observation, interval: int, strength: float, sampling: Sampling
+    head: int, number: int, each: Sequenced, interval: int, strength: float, sampling: Sampling
 ) -> dict[str, Any]:
     indices, values = _sparse(each.attention[head], sampling)
     return {

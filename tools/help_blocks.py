@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
-BLOCK = re.compile(r"(<!-- help: (?P<command>[a-z-]*) -->\n```text\n).*?(\n```\n)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- help: (?P<command>[a-z-]*) -->\n```text\n)(?:(?!```).)*(```\n)", re.DOTALL)
 
 
 def help_of(command: str) -> str:
@@ -25,7 +25,7 @@ def help_of(command: str) -> str:
 
 def renewed(page: str) -> str:
     """`page` with every help block as it is today."""
-    return BLOCK.sub(lambda match: f"{match[1]}{help_of(match['command'])}{match[3]}", page)
+    return BLOCK.sub(lambda match: f"{match[1]}{help_of(match['command'])}\n{match[3]}", page)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ _ORDER = (
     "report",
     "open",
     "figure",
+    "export",
     "serve",
     "size",
     "doctor",

@@ -31,7 +31,7 @@ from attnlens.report.palette import FONT_SANS, theme_of
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
-__all__ = ["HtmlView", "classic_page", "head_view", "model_view", "neuron_view"]
+__all__ = ["HtmlView", "bertviz_parameters", "classic_page", "head_view", "model_view", "neuron_view"]
 
 # One SVG line per weight: the head view draws one layer at a time, the model view all. Both hold all as numbers.
 MAX_LINES = 1_000_000
@@ -401,6 +401,19 @@ def _chosen(wanted: Sequence[int] | None, n: int, what: str, held: Sequence[int]
     if not wanted or any(not 0 <= index < n for index in wanted):
         raise UsageError(f"{what}s {list(wanted)}: expected numbers from 0 to {n - 1}.")
     return list(wanted)
+
+
+def bertviz_parameters(run: Capture) -> dict[str, Any]:
+    """What BertViz' scripts are given for a run, as JSON values: weights with four decimals, and labels, by stack.
+
+    Raises:
+        UsageError: the run keeps no attention.
+        CaptureError: so many weights that a browser could not hold them.
+    """
+    parts = parts_of(Given(attention=run))
+    _check_size(parts, 1, len(parts[0].held), parts[0].n_heads)
+    params = _params(parts, parts[0].held, range(parts[0].n_heads))
+    return params | {"layer": None, "heads": None, "include_layers": list(parts[0].held)}
 
 
 def _params(parts: Sequence[Part], layers: Sequence[int], heads: Sequence[int]) -> dict[str, Any]:

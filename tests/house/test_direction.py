@@ -92,6 +92,7 @@ def test_importing_the_packages_loads_nothing_heavy():
         "report",
         "open",
         "figure",
+        "export",
         "serve",
         "size",
         "doctor",
@@ -112,7 +113,17 @@ def test_public_names_exist():
 
     names = {name: getattr(attnlens, name) for name in attnlens.__all__}
 
-    assert {"load", "open", "Lens", "Capture", "Token", "Head", "head_view", "model_view", "neuron_view"} <= names.keys()
+    assert {
+        "load",
+        "open",
+        "Lens",
+        "Capture",
+        "Token",
+        "Head",
+        "head_view",
+        "model_view",
+        "neuron_view",
+    } <= names.keys()
     assert all(value is not None for value in names.values())
     assert set(attnlens.__all__) <= set(dir(attnlens))
 

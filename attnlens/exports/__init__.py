@@ -1,0 +1,1 @@
+"""Runs and results in the forms of other tools; each is an entry point, `run.X` or `results.X`."""
