@@ -45,6 +45,7 @@ class Desk:
     runs: RunStore
     shelf: Shelf
     memo: Memo = field(default_factory=Memo)
+    blocks: Memo = field(default_factory=lambda: Memo(2))  # layers taken apart hold every neuron of every token
     answers: Memo = field(default_factory=lambda: Memo(_ANSWERS, weigh=len))
     jobs: JobStore = field(default_factory=lambda: JobStore(None, start_here))
     sentences: SentenceStore = field(default_factory=lambda: SentenceStore(DashboardConfig()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from attnlens.errors import UnsupportedModelError
@@ -25,19 +25,19 @@ class FirstMap:
 
     Attributes:
         path: of the module within the layer.
-        weight, bias: in float64; no bias is None.
+        weight, bias: the model's own parameters, not copies; no bias is None.
         values: what it gave for each position.
     """
 
     path: str
-    weight: Float64[Tensor, "d_model d_mlp"]
-    bias: Float64[Tensor, " d_mlp"] | None
+    weight: Float[Tensor, "d_model d_mlp"]
+    bias: Float[Tensor, " d_mlp"] | None
     values: Float64[Tensor, "position d_mlp"]
 
     def apply(self, vectors: Float64[Tensor, "position d_model"]) -> Float64[Tensor, "position d_mlp"]:
         """The map of any vectors."""
-        found = vectors @ self.weight
-        return found if self.bias is None else found + self.bias
+        found = vectors @ self.weight.to(vectors)
+        return found if self.bias is None else found + self.bias.to(vectors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class FeedForward:
         given: what the layer reads.
         neurons: what the last map reads, `f(gate) * up`.
         path: of the last map within the layer.
-        weight, bias: of the last map.
+        weight, bias: of the last map, likewise the model's own.
         written: what the last map gave.
         gap: of the layer multiplied out from `given` to `written`, relative.
     """
@@ -69,8 +69,8 @@ class FeedForward:
     given: Float64[Tensor, "position d_model"]
     neurons: Float64[Tensor, "position d_mlp"]
     path: str
-    weight: Float64[Tensor, "d_mlp d_model"]
-    bias: Float64[Tensor, " d_model"] | None
+    weight: Float[Tensor, "d_mlp d_model"]
+    bias: Float[Tensor, " d_model"] | None
     written: Float64[Tensor, "position d_model"]
     gap: float
 
@@ -79,8 +79,8 @@ class FeedForward:
         neurons = self.function(self.gate.apply(vectors))
         if self.up is not None:
             neurons = neurons * self.up.apply(vectors)
-        found = neurons @ self.weight
-        return found if self.bias is None else found + self.bias
+        found = neurons @ self.weight.to(vectors)
+        return found if self.bias is None else found + self.bias.to(vectors)
 
 
 def feed_forward(seen: WatchedLayer) -> FeedForward:
@@ -116,8 +116,8 @@ def feed_forward(seen: WatchedLayer) -> FeedForward:
         given=given,
         neurons=neurons,
         path=reading.path,
-        weight=projection_weight(last).double().cpu(),
-        bias=_bias(last),
+        weight=projection_weight(last),
+        bias=projection_bias(last),
         written=written,
         gap=torch.nan,
     )
@@ -163,12 +163,7 @@ def _first_maps(seen: WatchedLayer, last: str, width: int) -> Iterator[FirstMap]
         values = seen.gave(path)
         if path == last or values is None or not is_linear(module) or values.shape[-1] not in (width, 2 * width):
             continue
-        weight, bias = projection_weight(module).double().cpu(), _bias(module)
+        weight, bias = projection_weight(module), projection_bias(module)
         for start in range(0, values.shape[-1], width):
             part = slice(start, start + width)
             yield FirstMap(path, weight[:, part], None if bias is None else bias[part], values[:, part])
-
-
-def _bias(module: nn.Module) -> Float64[Tensor, " width"] | None:
-    bias = projection_bias(module)
-    return None if bias is None else bias.double().cpu()

@@ -88,9 +88,9 @@ def strongest_neurons(
     if dense is None:
         raise UnsupportedModelError(steps.feed_forward_absent)
     values = dense.neurons[position]
-    lengths = values.abs() * dense.weight.norm(dim=-1)
+    lengths = values.abs() * dense.weight.double().norm(dim=-1).cpu()
     chosen = lengths.topk(min(count, len(values))).indices
-    rows = values[chosen, None] * dense.weight[chosen]
+    rows = values[chosen, None] * dense.weight[chosen.to(dense.weight.device)].double().cpu()
     promoted, absent = _promoted(lens, run, steps, rows.float(), position, top)
     neurons = tuple(
         Neuron(

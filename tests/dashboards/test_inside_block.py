@@ -22,14 +22,13 @@ def test_a_block_is_drawn_with_a_card_per_box_at_the_chosen_token(desk, shown, r
     assert "No tokens are named for them: the prediction head is more than a linear map" in texts_in(cards)
 
 
-def test_a_block_is_computed_once_and_keeps_no_weights(desk, shown):
+def test_a_layer_is_taken_apart_once_for_all_of_its_tokens(desk, shown):
     block.draw_block(desk, shown, "1", "L0H2", 3, "light")
-    kept = desk.memo.keys
-
     block.draw_block(desk, shown, "", "L1H0", 3, "dark")
+    block.draw_block(desk, shown, "1", "L0H0", 4, "dark")
 
-    assert desk.memo.keys == kept
-    assert len(kept) == 1
+    assert len(desk.blocks) == 1
+    assert len(desk.memo) == 2  # one view per token
 
 
 @pytest.mark.parametrize(

@@ -185,10 +185,14 @@ def normed(norm: Any, x: Tensor) -> Tensor:
 
 
 def fed_forward(dense: Any, x: Tensor) -> Tensor:
-    neurons = FUNCTIONS[dense.name](functional.linear(x, dense.gate.weight.T, dense.gate.bias))
+    neurons = FUNCTIONS[dense.name](linear(x, dense.gate))
     if dense.up is not None:
-        neurons = neurons * functional.linear(x, dense.up.weight.T, dense.up.bias)
-    return functional.linear(neurons, dense.weight.T, dense.bias)
+        neurons = neurons * linear(x, dense.up)
+    return linear(neurons, dense)
+
+
+def linear(x: Tensor, shown: Any) -> Tensor:
+    return functional.linear(x, shown.weight.T.double(), None if shown.bias is None else shown.bias.double())
 
 
 def ends_of_layer(lens: Any, run: Any, letter: str, layer: int, inputs: Any) -> tuple[Tensor, Tensor]:

@@ -46,7 +46,7 @@ class _Drawing:
         self.boxes.append(Box("", label, x, y, width, TALL, kind, detail, SECTIONS.get(to, "")))
 
     def text(self, label: str, x: float, y: float) -> None:
-        self.boxes.append(Box("", label, x, y, 100, 18, "text"))
+        self.boxes.append(Box("", label, x, y, 100.0, 18.0, "text"))
 
     def down(self, x: float, start: float, end: float) -> None:
         self.lines.append(Line(((x, start), (x, end)), "stream"))
@@ -127,7 +127,7 @@ def _stack(
     drawing.down(x, y - STEP + TALL, y)
     drawing.box("Feed-forward", x, y + TALL / 2, "feed-forward", "each token by itself", "block")
     bottom = y + TALL + 40
-    drawing.boxes.append(Box("", "one layer, step by step →", x, y + TALL + 20, 190, 20, "text", "", SECTIONS["block"]))
+    drawing.boxes.append(Box("", "one layer, step by step →", x, y + TALL + 20, 190.0, 20.0, "text", "", SECTIONS["block"]))
     middle, tall = (frame_top + bottom) / 2, bottom - frame_top
     frame = Box("", f"{name} × {stack.n_layers}", x, middle, COLUMN - 10, tall, "frame", stack.layout)
     drawing.boxes.insert(0, frame)
@@ -165,5 +165,5 @@ def mask_grid(name: str, rows: int, columns: int, seen: Callable[[int, int], boo
         for row in range(rows)
         for column in range(columns)
     ]  # fmt: skip
-    label = Box("", name, 8 + width / 2, 8 + rows * CELL + 14, width, 16, "text")
+    label = Box("", name, 8 + width / 2, 8 + rows * CELL + 14, width, 16.0, "text")
     return (*cells, label), width + 16

@@ -70,7 +70,7 @@ def _one_after_another(drawing: _Drawing, part: SubLayer, steps: BlockSteps, sta
     end = join + 12
     if part.norm_after is not None:
         drawing.line((STREAM, end), (STREAM, end + 16), kind="stream")
-        drawing.boxes.append(Box(keys["after"], part.norm_after.kind, STREAM + 26, end + 34, 96, 36, "norm"))
+        drawing.boxes.append(Box(keys["after"], part.norm_after.kind, STREAM + 26, end + 34, 96.0, 36.0, "norm"))
         end += 52
     return end
 

@@ -165,11 +165,12 @@ def _total(view: BlockView) -> html.Span:
 
 
 def _view(desk: Desk, run: Run, letter: str, layer: int, labels: tuple[str, ...], position: int) -> BlockView:
-    """Kept as what is shown: the steps of a large model would hold copies of its weights."""
+    """The layer is taken apart once for all of its tokens."""
 
     def make() -> BlockView:
         lens, capture = desk.runs.lens(str(run["model"])), desk.run(run, points=True)
-        steps: BlockSteps = block_steps(lens, capture, layer, letter or None)
+        key = (desk.stamp(run), letter, layer)
+        steps: BlockSteps = desk.blocks.get(key, lambda: block_steps(lens, capture, layer, letter or None))
         strongest = None if steps.feed_forward is None else strongest_neurons(lens, capture, steps, position)
         return block_view(steps, labels, position, strongest)
 
