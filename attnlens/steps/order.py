@@ -64,7 +64,7 @@ def usual_words(lens: Lens) -> str:
     """Three words whose order matters, one token each where the vocabulary has some of ours."""
     if lens.tokenizer is None:
         return _USUAL[0]
-    whole = (text for text in _USUAL if sum(not token.special for token in encode(lens.tokenizer, text).tokens) == 3)
+    whole = (text for text in _USUAL if sum(not token.special for token in _as_within(lens, text).tokens) == 3)
     return next(whole, _USUAL[0])
 
 
@@ -136,7 +136,12 @@ def rows_in_both_orders(lens: Lens, head: Head, text: str) -> OrderedRows:
 def _encoded(lens: Lens, head: Head, text: str) -> EncodedText:
     if lens.anatomy.is_encoder_decoder and head.stack != ENCODER:
         return encode_target(lens.model, lens.tokenizer, text)
-    return encode(lens.tokenizer, text)
+    return _as_within(lens, text)
+
+
+def _as_within(lens: Lens, text: str) -> EncodedText:
+    """The text as it is cut within a sentence, where that gives fewer pieces: some tokenizers spell a first word out."""
+    return min((encode(lens.tokenizer, given) for given in (text, f" {text}")), key=lambda cut: len(cut.tokens))
 
 
 def _row(

@@ -94,3 +94,38 @@ def test_from_the_model_to_a_step_of_a_block(visit):
 def choose_layer(page: Any, label: str) -> None:
     page.locator("#block-layer").click()
     page.get_by_role("option", name=label, exact=True).click()
+
+
+def test_hands_turn_in_the_browser_and_only_their_distance_counts(visit):
+    import attnlens
+    from attnlens.heads import Head
+    from attnlens.steps.rotation import find_rotations, rotated_pair
+
+    lens = attnlens.load("attnlens/tiny-llama")
+    run = lens.capture(TEXT)
+    pair = rotated_pair(run, Head(1, 1), 7, 2, find_rotations(lens)[1])
+    scores = [f"{value:.4f}".replace("-", "−") for value in pair.scores(torch.tensor([-5, -8])).tolist()]
+    page = visit(f"inside/positions?model=attnlens/tiny-llama&text={quote(TEXT)}&head=L1H1&query=7&key=2")
+    said, dials = page.locator("#places-score"), page.locator("#places-dials .dial")
+    expect(said).to_contain_text(f"5 apart: score {scores[0]} logits, as the model has it")
+    expect(dials).to_have_count(16)
+    hand = dials.first.locator(".hand.query").get_attribute("x2")
+    sums = dials.locator("strong").all_inner_texts()
+
+    page.locator("#places-along [role=slider]").focus()
+    page.keyboard.press("ArrowRight")
+
+    expect(said).to_contain_text(f"at 8 asks “keys” at 3, 5 apart: score {scores[0]} logits; in the text")
+    assert dials.first.locator(".hand.query").get_attribute("x2") != hand
+    assert dials.locator("strong").all_inner_texts() == sums
+    page.locator("#places-apart [role=slider]").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(said).to_contain_text(f"8 apart: score {scores[1]} logits")
+    waits_for_address(page, along="1", apart="3")
+    page.fill("#places-words", "queen sees king")
+    expect(page.locator("#places-order")).to_contain_text("what 'king' attends to, in two orders")
+    page.locator(".sections a", has_text="Masks").click()
+    expect(page.locator("#mask-own")).to_contain_text("Causal: layers 0–2")
+    expect(page.locator("#mask-padding")).to_contain_text("no weight at all")
+    assert given_in(page)["head"] == "L1H1"

@@ -117,7 +117,7 @@ def order_bars(view: OrderView, *, theme: str = "light") -> go.Figure:
             )
         top = 1 - panel / len(panels)
         figure.update_layout({f"yaxis{axis[1:]}": _panel_axis(colours, title, top, 1 / len(panels), largest)})
-    turned = len(labels) > 8
+    turned = len(labels) > 8 and max(map(len, labels)) > 5
     figure.update_xaxes(
         **{"tickmode": "linear", "tick0": 0, "dtick": 1, "fixedrange": True, "tickangle": -60 if turned else 0},
         labelalias={str(at): label for at, label in enumerate(labels)},

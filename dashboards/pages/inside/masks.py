@@ -189,7 +189,7 @@ def draw_padding(desk: Desk, run: Run, beside: str | None, theme: str) -> list[A
         if refused := _too_long(capture):
             return [refused]
         first = (capture.text if capture.source is None else capture.source.text).replace("\n", " ")
-        second = (beside or "").strip() or " ".join(first.split()[:3])
+        second = (beside or "").strip() or _beginning(first)
         key = ("padding", run["model"], desk.stamp(run)[1], first, second)
         pair = desk.memo.get(key, lambda: padded_pair(lens, first, second))
     except AttnlensError as error:
@@ -197,6 +197,12 @@ def draw_padding(desk: Desk, run: Run, beside: str | None, theme: str) -> list[A
     views = padding_views(pair)
     said = padding_caption(pair)
     return [html.Div([_mask(view, theme) for view in views], className="masks"), note(said), *_tables(views)]
+
+
+def _beginning(text: str) -> str:
+    """The first half of a text's words."""
+    words = text.split()
+    return " ".join(words[: max(1, len(words) // 2)])
 
 
 def draw_kinds(desk: Desk, run: Run, theme: str) -> list[Any]:
