@@ -11,6 +11,7 @@ PAGE_VIEW = "page-view"  # the controls of the page in the address' words: {"pat
 PAGE_CONTROLS = "page-controls"  # which control holds which field (see `pages.page.Page.to_json`)
 REQUEST = "request"  # the run that is asked for: {"model", "text", ...} (see `dashboards.request.RunRequest.to_json`)
 RUN = "run"  # the run that is shown: the request, and {"request", "n_layers", "n_heads", "n_tokens", "stacks"}
+RUN_MODEL = "run-model"  # {"model", "run"} of the shown run: what does not change from text to text
 QUERY = "query"  # the token whose links alone are drawn: {"position", "of"}
 KEY = "key"  # with it, the key of the selected link: {"position", "of"}
 DETAILS = "details"  # whether the drawer is open

@@ -11,6 +11,7 @@
   const asked = new Map(); // address -> promise
   const views = new Map(); // id -> {host, view}
   let state = null; // the controls' values, by id
+  let cells = null; // what the server said last about the heads of a run
   let ticket = 0; // of the latest drawing; an answer to an earlier one is not drawn
   let version = 0; // of the pictures of the head map, which come layer by layer
 
@@ -273,9 +274,10 @@
 
   /* What the server has said about the heads of this run and stack; until then a map without numbers. */
   function cellsNow() {
-    const { cells, run, head } = state;
+    const { run, head } = state;
     const fits = cells && cells.letter === letterOf(head) && JSON.stringify(cells.of) === JSON.stringify(run.request);
-    return fits ? cells : { n_layers: run.n_layers, n_heads: run.n_heads, heads: {}, name: "", categories: [], pending: true };
+    const stack = run.stacks.find(({ letter }) => letter === letterOf(head)) || run;
+    return fits ? cells : { n_layers: stack.n_layers, n_heads: stack.n_heads, heads: {}, name: "", categories: [], pending: true };
   }
 
   /* A head at once, before the page's other parts have heard of it. */
@@ -299,27 +301,31 @@
   function drawGrid(pictures) {
     const grid = view("head-map", (host) => window.AttnLens.headGrid(host, { choose, overlay }));
     if (!grid) return;
-    const cells = cellsNow();
+    const known = cellsNow();
     grid.show({
-      cells, pictures, selected: state.head, others: others(), letter: letterOf(state.head), theme: state.theme, version,
+      cells: known, pictures, selected: state.head, others: others(), letter: letterOf(state.head), theme: state.theme, version,
     });
-    if (cells.pending) return;
+    if (known.pending) return;
     const host = document.getElementById("head-map-legend");
     if (!host) return;
-    if (cells.name) {
+    if (known.name) {
       legend("head-map-legend", [["linear-gradient(90deg, var(--al-seq-0), var(--al-seq-3), var(--al-seq-5), var(--al-seq-7), var(--al-seq-10))", ""]]);
       host.firstChild.classList.add("scale");
-      host.firstChild.prepend(document.createTextNode(cells.low));
-      host.firstChild.append(document.createTextNode(`${cells.high}${cells.unit ? " " + cells.unit : ""}`));
+      host.firstChild.prepend(document.createTextNode(known.low));
+      host.firstChild.append(document.createTextNode(`${known.high}${known.unit ? " " + known.unit : ""}`));
       const name = document.createElement("span");
-      name.textContent = `frame: ${cells.name}`;
+      name.textContent = `frame: ${known.name}`;
       host.prepend(name);
-    } else legend("head-map-legend", cells.categories.map(([key, name]) => [`var(--al-cat-${key})`, name]));
+    } else legend("head-map-legend", known.categories.map(([key, name]) => [`var(--al-cat-${key})`, name]));
+  }
+
+  function picturesOf() {
+    return `${settings()}&stack=${letterOf(state.head)}`;
   }
 
   /* Pictures of every head, layer by layer where the text is long; each part is drawn when it comes. */
   async function fillGrid(own) {
-    const common = `${settings()}&stack=${letterOf(state.head)}`;
+    const common = picturesOf();
     const pictures = new Map();
     let next = 0;
     while (next !== null && own === ticket) {
@@ -343,7 +349,7 @@
   async function draw() {
     ticket += 1;
     const own = ticket;
-    const common = `${settings()}&stack=${letterOf(state.head)}`;
+    const common = picturesOf();
     const pattern = mapsToDraw().then(
       (maps) => {
         if (own !== ticket) return;
@@ -369,6 +375,13 @@
     },
 
     showHead,
+
+    /* Numbers come when they come; the pictures do not wait for them. */
+    drawCells(said) {
+      cells = said;
+      if (state && state.run && state.head && grid && grid.of === picturesOf()) drawGrid(grid.pictures);
+      return window.dash_clientside.no_update;
+    },
 
     drawHeads(...values) {
       const inputs = window.dash_clientside.callback_context.inputs_list.flat();

@@ -225,6 +225,12 @@
         return clicks ? { model: name, text, kind, second, new_tokens: newTokens } : window.dash_clientside.no_update;
       },
 
+      modelOf(run, known) {
+        if (!run) return window.dash_clientside.no_update;
+        const found = { model: run.request.model, run: run.request.run || "" };
+        return JSON.stringify(found) === JSON.stringify(known) ? window.dash_clientside.no_update : found;
+      },
+
       showFields(kind) {
         return [
           FIRST[kind] || "Text",

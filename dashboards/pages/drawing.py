@@ -88,8 +88,8 @@ def _register_head(app: Dash, desk: Desk) -> None:
         need(asked)
         return head_evidence(desk, **(asked or {}))
 
-    @app.callback(Output(ids.MODEL_CARD, "children"), Input(ids.RUN, "data"))
-    def on_model(run: Run) -> Any:
+    @app.callback(Output(ids.MODEL_CARD, "children"), Input(ids.RUN_MODEL, "data"), State(ids.RUN, "data"))
+    def on_model(_model: Any, run: Run) -> Any:
         need(run)
         return model_card(desk.run(run).anatomy)
 

@@ -28,7 +28,7 @@ _THEME = {
     "cursorType": "pointer",
     "respectReducedMotion": True,
 }
-_STORES = (ids.ADDRESS, ids.ADDRESS_SENT, ids.REQUEST, ids.RUN, ids.THEME, ids.PAGE_VIEW)
+_STORES = (ids.ADDRESS, ids.ADDRESS_SENT, ids.REQUEST, ids.RUN, ids.RUN_MODEL, ids.THEME, ids.PAGE_VIEW)
 
 
 def layout(app: Dash, desk: Desk) -> dmc.MantineProvider:

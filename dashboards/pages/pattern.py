@@ -67,7 +67,6 @@ CONTROLS = (
 _DRAWN_FROM = (
     Input(ids.RUN, "data"),
     Input(ids.HEAD, "value"),
-    Input(ids.CELLS, "data"),
     Input(ids.THEME, "data"),
     *(Input(control.id, control.prop) for control in CONTROLS),
 )
@@ -77,6 +76,12 @@ def register(app: Dash, desk: Desk) -> None:
     """Connect the drawing, which asks `dashboards.data` for numbers, and the frame of BertViz."""
     browser: Any = app.clientside_callback
     browser(ClientsideFunction("attnlens", "drawHeads"), Output(ids.DRAWN, "data"), *_DRAWN_FROM)
+    browser(
+        ClientsideFunction("attnlens", "drawCells"),
+        Output(ids.DRAWN, "data", allow_duplicate=True),
+        Input(ids.CELLS, "data"),
+        prevent_initial_call=True,
+    )
     browser(ClientsideFunction("attnlens", "sameHeads"), Output(ids.ALSO, "data"), Input(ids.HEAD, "data"))
     browser(
         ClientsideFunction("attnlens", "forgetToken"),

@@ -33,6 +33,7 @@ __all__ = [
     "register",
     "report_error",
     "show_run",
+    "without_repeats",
 ]
 
 log = logging.getLogger(__name__)
@@ -79,16 +80,19 @@ def register(app: Dash, desk: Desk) -> None:
         Input(ids.REQUEST, "data"),
         Input(ids.RESULTS, "value"),
         State(ids.HEAD, "value"),
+        State(ids.RUN, "data"),
         prevent_initial_call=True,
         running=[
             (Output(ids.STATUS, "className"), "status is-running", "status"),
             (Output(ids.RUN_BUTTON, "loading"), True, False),
         ],
     )
-    def on_request(request: dict[str, str] | None, results: str | None, head: str | None) -> Any:
+    def on_request(request: dict[str, str] | None, results: str | None, head: str | None, before: Any) -> Any:
         if request is None:
             raise PreventUpdate
-        return show_run(desk, request, results, head)
+        found = show_run(desk, request, results, head)
+        only_text = list(ctx.triggered_prop_ids) == [f"{ids.REQUEST}.data"]
+        return without_repeats(found, before, head) if only_text else found
 
     @app.callback(
         Output(ids.EXAMPLES, "children"),
@@ -107,13 +111,19 @@ def register(app: Dash, desk: Desk) -> None:
         Output(ids.KIND, "display"),
         Input(ids.MODEL, "value"),
         Input(ids.OTHER_MODEL, "value"),
-        Input(ids.RUN, "data"),
+        Input(ids.RUN_MODEL, "data"),  # once it is open, more is known of it
         State(ids.KIND, "value"),
         prevent_initial_call="initial_duplicate",
     )
-    def on_kinds(model: str, other: str | None, _run: Any, kind: str) -> Any:
+    def on_kinds(model: str, other: str | None, _opened: Any, kind: str) -> Any:
         return offered_kinds(desk, chosen_model(model, other), kind)
 
+    browser(
+        ClientsideFunction("attnlensRail", "modelOf"),
+        Output(ids.RUN_MODEL, "data"),
+        Input(ids.RUN, "data"),
+        State(ids.RUN_MODEL, "data"),
+    )
     browser(ClientsideFunction("attnlensRail", "remember"), Output(ids.RECENT, "title"), Input(ids.RUN, "data"))
     browser(ClientsideFunction("attnlensCorpus", "reopen"), Output(ids.CORPUS, "title"), Input(ids.RUN, "data"))
     browser(
@@ -193,6 +203,15 @@ def show_run(desk: Desk, request: dict[str, Any], results_name: str | None, head
     ]
     note = problem or (_about(results) if results else rail.PLAIN_NOTE)
     return shown, "stage", summary, options, head if head in names else _first_head(run, results), note, True
+
+
+def without_repeats(found: tuple[Any, ...], before: dict[str, Any] | None, head: str | None) -> tuple[Any, ...]:
+    """What `show_run` found, without what a new text leaves as it is: drawing it again takes the browser a while."""
+    run, _, summary, _, chosen, _, hidden = found
+    parts = ("model", "run", "stacks")
+    if before is None or any(run.get(part) != before.get(part) for part in parts):
+        return found
+    return run, no_update, summary, no_update, no_update if chosen == head else chosen, no_update, hidden
 
 
 def all_heads(anatomy: Anatomy) -> tuple[Head, ...]:

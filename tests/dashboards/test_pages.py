@@ -86,6 +86,17 @@ def test_fields_that_the_kind_does_not_use_are_not_part_of_the_run(desk, shown):
     assert run["request"] == {"model": shown["model"], "text": shown["text"]}
 
 
+def test_a_new_text_of_the_same_model_draws_no_control_again(desk, shown):
+    found = running.show_run(desk, shown, "", HEAD)
+    again = running.without_repeats(found, found[0] | {"text": "another"}, HEAD)
+    elsewhere = running.without_repeats(found, found[0] | {"model": "another"}, HEAD)
+    first = running.without_repeats(found, None, HEAD)
+
+    assert again == (found[0], no_update, found[2], no_update, no_update, no_update, True)
+    assert running.without_repeats(found, found[0], "L9H9")[4] == HEAD
+    assert elsewhere == first == found
+
+
 def test_what_is_known_of_a_head_needs_no_run_where_no_result_is_loaded(make_desk, results_folder, shown):
     desk = make_desk(results=(results_folder,))
 
