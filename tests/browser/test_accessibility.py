@@ -10,7 +10,7 @@ from at_the_page import expect, is_settled
 pytestmark = pytest.mark.browser
 
 PAGES = {
-    "": "#links",
+    "?query=3&key=1&details=1": "#drawer .facts",
     f"compare?against_text={quote('the dogs bark')}": "#pair .heatmaplayer image",
     "heads": "#page .card",
     "stream": "#page .figure .main-svg",
