@@ -140,7 +140,7 @@ def _encoded(lens: Lens, head: Head, text: str) -> EncodedText:
 
 
 def _as_within(lens: Lens, text: str) -> EncodedText:
-    """The text as it is cut within a sentence, where that gives fewer pieces: some tokenizers spell out a first word."""
+    """The text as within a sentence, where that gives fewer pieces: some tokenizers spell out a first word."""
     return min((encode(lens.tokenizer, given) for given in (text, f" {text}")), key=lambda cut: len(cut.tokens))
 
 
