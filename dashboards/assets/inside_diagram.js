@@ -86,7 +86,7 @@
   }
 
   document.addEventListener("click", (event) => {
-    const box = event.target.closest && event.target.closest(".diagram .opens");
+    const box = event.target.closest && event.target.closest(".diagram .opens, .section-link");
     if (box) open(box);
   });
 

@@ -127,7 +127,9 @@ def _stack(
     drawing.down(x, y - STEP + TALL, y)
     drawing.box("Feed-forward", x, y + TALL / 2, "feed-forward", "each token by itself", "block")
     bottom = y + TALL + 40
-    drawing.boxes.append(Box("", "one layer, step by step →", x, y + TALL + 20, 190.0, 20.0, "text", "", SECTIONS["block"]))
+    drawing.boxes.append(
+        Box("", "one layer, step by step →", x, y + TALL + 20, 190.0, 20.0, "text", "", SECTIONS["block"])
+    )
     middle, tall = (frame_top + bottom) / 2, bottom - frame_top
     frame = Box("", f"{name} × {stack.n_layers}", x, middle, COLUMN - 10, tall, "frame", stack.layout)
     drawing.boxes.insert(0, frame)

@@ -191,12 +191,20 @@ def _masks(key: str) -> Diagram:
     boxes: list[Box] = []
     x = height = 0.0
     for name, rows, columns, whole in grids:
-        grid, width = mask_grid(name, rows, columns, lambda row, column, whole=whole: whole or column <= row)
+        grid, width = mask_grid(name, rows, columns, _whole if whole else _causal)
         room = max(width, 7.0 * len(name) + 8)
         boxes += [replace(box, x=box.x + x + (room - width) / 2) for box in grid]
         x += room
         height = max(height, max(box.y + box.height / 2 for box in grid))
     return Diagram(x, height + 4, tuple(boxes), (), f"{_KINDS[key][0]}: who sees whom")
+
+
+def _whole(row: int, column: int) -> bool:
+    return True
+
+
+def _causal(row: int, column: int) -> bool:
+    return column <= row
 
 
 def _shapes(anatomy: Anatomy, run: Capture, n_source: int, source_width: int | None) -> Table:

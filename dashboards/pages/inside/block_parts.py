@@ -19,16 +19,12 @@ _MAX_TABLE = 128  # rows of the longest table that is written out
 
 def token_chips(labels: Sequence[str], position: int) -> list[html.Button]:
     """A button per token; the browser hears the clicks."""
-    return [
-        html.Button(
-            label,
-            type="button",
-            className="token-chip is-chosen" if place == position else "token-chip",
-            **{"data-at": str(place)},
-            **aria(pressed="true" if place == position else "false"),
-        )
-        for place, label in enumerate(labels)
-    ]
+    return [_chip(label, place, place == position) for place, label in enumerate(labels)]
+
+
+def _chip(label: str, place: int, chosen: bool) -> html.Button:
+    more: dict[str, Any] = {"data-at": str(place)} | aria(pressed="true" if chosen else "false")
+    return html.Button(label, type="button", className="token-chip is-chosen" if chosen else "token-chip", **more)
 
 
 def whole(view: BlockView, theme: str) -> html.Section:
@@ -56,7 +52,11 @@ def step_card(number: int, step: StepView, theme: str) -> html.Section:
         body += _strips(step.strips, theme)
     body += list(_inside(step, theme))
     return html.Section(
-        [head, *body], id=f"step-{step.key}", className="card step-card", tabIndex=-1, **aria(label=step.title)
+        [head, *body],
+        id=f"step-{step.key}",
+        className="card step-card",
+        tabIndex=-1,
+        **aria(label=f"Step {number}: {step.title}"),
     )
 
 
@@ -75,6 +75,8 @@ def _inside(step: StepView, theme: str) -> Iterator[Any]:
         yield html.H3("How long a vector each head writes", className="part-title")
         yield picture(drawn.head_bars(view, theme=theme), "Length of what each head writes: one bar per head")
         yield folded("In numbers", data_table(view.table()))
+        more: dict[str, Any] = {"data-to": "/inside/head"}
+        yield html.Button("One head, step by step →", type="button", className="small-button section-link", **more)
     elif isinstance(view, FeedForwardView):
         yield from _neurons(view, theme)
     elif isinstance(view, ExpertsView):

@@ -112,6 +112,7 @@ def _sight(sight: Sight) -> html.Div:
             html.P("can see, of the source:", className="note"),
             html.Div(seen, className="token-chips", role="group", **aria(label="Tokens of the source")),
         ]
+    more: dict[str, Any] = {"data-stack": sight.letter, "data-seen": _written(sight)}
     table = data_table(sight.table()) if len(sight.rows) <= _MAX_TABLE else note("Too many rows for a page.")
     return html.Div(
         [
@@ -122,7 +123,7 @@ def _sight(sight: Sight) -> html.Div:
             folded("As a table", table),
         ],
         className="sight",
-        **{"data-stack": sight.letter, "data-seen": _written(sight)},
+        **more,
     )
 
 
@@ -132,7 +133,7 @@ def _written(sight: Sight) -> str:
 
 
 def _chip(label: str, place: int, kind: str) -> Any:
-    data = {"data-at": str(place)}
+    data: dict[str, Any] = {"data-at": str(place)}
     if kind == "looks":
         return html.Button(label, type="button", className="token-chip looks", **data)
     return html.Span(label, className="token-chip seen-only", **data)
