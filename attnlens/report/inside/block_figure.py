@@ -161,7 +161,7 @@ def routing_grid(view: ExpertsView, *, theme: str = "light") -> go.Figure:
     )  # fmt: skip
     names = [f"expert {number}" for number in range(n_experts)]
     _names(figure, names, n_experts)
-    top = 16 + round(_LETTERS * max(min(len(label), 14) for label in view.labels[::step]))
+    top = 22 + round(_LETTERS * max(min(len(label), 14) for label in view.labels[::step]))
     height = max(_ROW * n_experts, 80) + top + 8
     figure.update_layout(height=height, margin={"l": _room(names), "r": 8, "t": top, "b": 8}, showlegend=False)
     return figure
