@@ -50,7 +50,7 @@ def _cells(wanted: Wanted) -> pd.DataFrame:
 def _write_csv(wanted: Wanted, path: Path) -> str:
     frame = _cells(wanted)
     for column in frame.select_dtypes(["object", "string"]):
-        frame[column] = [value if value is None else cell_text(value) for value in frame[column].astype(object)]
+        frame[column] = [cell_text(value) if isinstance(value, str) else None for value in frame[column]]
     with whole_file(path) as part:
         frame.to_csv(part, index=False, lineterminator="\r\n")
     return ""

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class Sampling:
     seed: int = 0
 
 
+@runtime_checkable
 class Sequenced(Protocol):
     """One text as the viewer shows it; what a model saw of a corpus is one."""
 

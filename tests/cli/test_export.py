@@ -33,9 +33,20 @@ def run_file(run, tmp_path):
 
 @pytest.fixture(scope="module")
 def results_folder(lens, tmp_path_factory):
-    """What `attnlens probe` leaves, on a handful of sentences."""
+    """What `attnlens probe` leaves, with three cells; one has no label, one a label that a spreadsheet would run."""
+    import pandas as pd
+    from sample_results import heads_document
+
+    from probes.report import HeadReport
+
+    columns = {
+        "relation": ["offset -1"] * 3,
+        "head": ["L0H0", "L1H2", "L2H0"],
+        "score_confirm": [0.25, 0.8125, np.nan],
+        "label": pd.array([None, "previous-token", "=1+1"], dtype="string"),
+    }
     folder = tmp_path_factory.mktemp("results") / "out"
-    lens.probe("positional", limit=40, random_models=0, bootstrap=50).save(folder)
+    HeadReport(heads_document(lens.anatomy, "L1H2", "L2H0"), pd.DataFrame(columns)).save(folder)
     return folder
 
 
@@ -143,9 +154,12 @@ def test_results_are_written_as_their_table(cli, results_folder, tmp_path):
 
     cells = pd.read_parquet(results_folder / "cells.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "a.parquet"), cells)
-    np.testing.assert_allclose(pd.read_csv(tmp_path / "a.csv")["score_confirm"], cells["score_confirm"])
+    table = pd.read_csv(tmp_path / "a.csv", keep_default_na=False)
+    assert table["label"].tolist() == ["", "previous-token", "'=1+1"]
+    assert table["score_confirm"].tolist() == ["0.25", "0.8125", ""]
     found = np.load(tmp_path / "a.npz")
     assert list(found["head"]) == list(cells["head"])
+    assert list(found["label"]) == ["", "previous-token", "=1+1"]
     np.testing.assert_array_equal(found["score_confirm"], cells["score_confirm"])
     assert (tmp_path / "a.json").read_bytes() == (results_folder / "heads.json").read_bytes()
 

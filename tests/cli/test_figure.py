@@ -13,36 +13,39 @@ GPT2 = ("-m", "attnlens/tiny-gpt2")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Results for the embedded GPT-2, as `attnlens probe` leaves them: L1H2 is labelled."""
+def places(tmp_path_factory):
+    """RUN and OTHER, two runs of the embedded GPT-2 as files, and DIR, results for it: L1H2 is labelled."""
     import json
 
     from sample_results import heads_document
 
     import attnlens
 
-    made = tmp_path_factory.mktemp("results")
-    document = heads_document(attnlens.load("attnlens/tiny-gpt2").anatomy, "L1H2", "L2H0")
+    made = tmp_path_factory.mktemp("figures")
+    lens = attnlens.load("attnlens/tiny-gpt2")
+    document = heads_document(lens.anatomy, "L1H2", "L2H0")
     (made / "heads.json").write_text(json.dumps(document), encoding="utf-8")
-    return made
+    texts = {"RUN": SENTENCE, "OTHER": "The keys are gone."}
+    runs = {name: lens.capture(text, points=()).save(made / f"{name}.attn") for name, text in texts.items()}
+    return runs | {"DIR": made}
 
 
 @pytest.mark.parametrize(
     ("call", "in_picture", "in_text"),
     [
         (("head", SENTENCE, *GPT2, "--head", "L1H1"), "keys", "percent of the row's attention"),
-        (("matrix", SENTENCE, *GPT2, "--head", "L1H1", "--words", "--hide-special"), "keys", "weight"),
-        (("map", SENTENCE, *GPT2, "--metric", "entropy"), "entropy \\(nats\\)", "L2H3"),
+        (("matrix", "RUN", "--head", "L1H1", "--words", "--hide-special"), "keys", "weight"),
+        (("map", "RUN", "--metric", "entropy"), "entropy \\(nats\\)", "L2H3"),
         (("map", "DIR"), "layer", "L2H3"),
-        (("mixing", SENTENCE, *GPT2, "--measure", "rollout"), "keys", "percent of the row's mixture"),
+        (("mixing", "RUN", "--measure", "rollout"), "keys", "percent of the row's mixture"),
         (("forest", "DIR", "--head", "L1H2"), "baseline", "95 % interval"),
-        (("compare", SENTENCE, "The keys are gone.", *GPT2), "divergence", "L2H3"),
-        (("compare", SENTENCE, "The keys are gone.", *GPT2, "--head", "L1H1"), "second − first", "difference"),
+        (("compare", "RUN", "OTHER"), "divergence", "L2H3"),
+        (("compare", "RUN", "OTHER", "--head", "L1H1"), "second − first", "difference"),
     ],
     ids=["head", "matrix", "map", "labels", "mixing", "forest", "compare", "compare-head"],
 )
-def test_every_kind_is_drawn_and_printed(cli, tmp_path, folder, call, in_picture, in_text):
-    call = [str(folder) if word == "DIR" else word for word in call]
+def test_every_kind_is_drawn_and_printed(cli, tmp_path, places, call, in_picture, in_text):
+    call = [str(places.get(word, word)) for word in call]
 
     drawn = cli("figure", *call, "-o", tmp_path / "a b.svg")
     printed = cli("figure", *call)
@@ -54,8 +57,8 @@ def test_every_kind_is_drawn_and_printed(cli, tmp_path, folder, call, in_picture
     assert re.search(in_text, printed.out)
 
 
-def test_the_width_and_the_part_of_the_text_count(cli, tmp_path):
-    call = ("figure", "matrix", SENTENCE, *GPT2, "--head", "L1H1", "--tokens", "1:3")
+def test_the_width_and_the_part_of_the_text_count(cli, tmp_path, places):
+    call = ("figure", "matrix", places["RUN"], "--head", "L1H1", "--tokens", "1:3")
 
     cli(*call, "-o", tmp_path / "a.svg", "--width", "100")
 

@@ -14,7 +14,7 @@ from attnlens.report.views import HeadMapView, results_map_view
 
 __all__ = ["map_html", "results_html"]
 
-MOST_ROWS = 60
+MOST_ROWS = 30
 # Heads up to which a map is drawn; each is a rectangle.
 MOST_CELLS = 2_000
 _STYLE = "text-align:left;padding:2px 12px 2px 0"

@@ -16,7 +16,7 @@ __all__ = ["map_picture"]
 
 _LEFT, _TOP = 20.0, 18.0
 _TALLEST_CELL = 22.0
-_LEAST_GLYPH = 4.0
+_LEAST_GLYPH = 3.6
 
 Sides = tuple[float, float]
 """Width and height of a cell."""
