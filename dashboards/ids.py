@@ -102,6 +102,8 @@ MODEL_CARD = "model-card"
 
 # Compare
 AGAINST_MODEL = "against-model"
+AGAINST_OTHER = "against-other"  # a folder or hub id that is not listed
+AGAINST_OPEN = "against-open"
 AGAINST_TEXT = "against-text"
 APART = "apart"
 APART_MAP = "apart-map"

@@ -122,6 +122,10 @@
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     compare: {
+      askName(model) {
+        return model === "(other)" ? "against-other" : "is-hidden";
+      },
+
       showHeld(cell) {
         const found = /^(\d+)-(\d+)$/.exec(cell || "");
         held = found ? [Number(found[1]), Number(found[2])] : null;

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import dash_mantine_components as dmc
-from dash import ClientsideFunction, Dash, Input, Output, ctx, dcc, html
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html
 from dash.exceptions import PreventUpdate
 
 from attnlens.capture.tokens import printable
@@ -23,7 +23,7 @@ from dashboards.pages.parts import aria, card, data_table, folded, note, picture
 from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
-__all__ = ["PAGE", "Pair", "layout", "register", "with_what"]
+__all__ = ["PAGE", "Pair", "layout", "open_second", "register", "second_models", "with_what"]
 
 SAME_MODEL = "(same)"
 T = TypeVar("T")
@@ -79,7 +79,25 @@ def register(app: Dash, desk: Desk) -> None:
             raise PreventUpdate
         return str(Head.parse(click["points"][0]["customdata"]))
 
+    @app.callback(
+        Output(ids.AGAINST_MODEL, "data"),
+        Output(ids.AGAINST_MODEL, "value", allow_duplicate=True),
+        Output(ids.NOTICE, "hide", allow_duplicate=True),
+        Input(ids.AGAINST_OPEN, "n_clicks"),
+        State(ids.AGAINST_OTHER, "value"),
+        prevent_initial_call=True,
+        running=[(Output(ids.AGAINST_OPEN, "loading"), True, False)],
+    )
+    def on_open(clicks: int | None, name: str | None) -> Any:
+        need(clicks)
+        return *open_second(desk, name), True
+
     browser: Any = app.clientside_callback
+    browser(
+        ClientsideFunction("compare", "askName"),
+        Output(f"{ids.AGAINST_OTHER}-frame", "className"),
+        Input(ids.AGAINST_MODEL, "value"),
+    )
     browser(
         ClientsideFunction("compare", "showHeld"),
         Output(ids.PAIR, "title"),
@@ -90,7 +108,29 @@ def register(app: Dash, desk: Desk) -> None:
 
 def with_what(model: str | None, text: str | None) -> dict[str, str]:
     """What the fields say to compare with; empty where they leave it as it is."""
-    return {"model": "" if model in (None, SAME_MODEL) else str(model), "text": (text or "").strip()}
+    return {"model": "" if model in (None, SAME_MODEL, ids.OTHER) else str(model), "text": (text or "").strip()}
+
+
+def second_models(desk: Desk, chosen: str = "") -> list[dict[str, str]]:
+    """The models to compare with: the same one, the listed ones, the chosen one, and a field for any other."""
+    names = [choice.name for choice in desk.choices.listed]
+    names += [chosen] if chosen and chosen not in names else []
+    return [
+        {"value": SAME_MODEL, "label": "the same model"},
+        *({"value": name, "label": name} for name in names),
+        {"value": ids.OTHER, "label": "a folder or hub id …"},
+    ]
+
+
+def open_second(desk: Desk, name: str | None) -> tuple[list[dict[str, str]], str]:
+    """Open a model that a visitor has typed, to compare with; the choices and the chosen one then.
+
+    Raises:
+        AttnlensError: it may not or cannot be opened.
+    """
+    found = (name or "").strip()
+    desk.runs.lens(found)
+    return second_models(desk, found), found
 
 
 @dataclass(frozen=True)
@@ -117,7 +157,7 @@ class Pair:
             raise UsageError("both sides are the same text in the same model; change one of them.")
         if not desk.may_open(second):
             raise ModelNotFoundError(
-                f"{second.model[:200]!r} is not open here; open it once as the first model, then compare with it."
+                f"{second.model[:200]!r} is not open here; open it by “a folder or hub id …” under Second model."
             )
         comparison = compare_runs(desk.runs.open(first), desk.runs.open(second))
         return cls(desk, (first, second), comparison)
@@ -208,14 +248,10 @@ def _second_model(view: ViewState) -> str:
 
 
 def _form(desk: Desk, view: ViewState) -> html.Section:
-    same = {"value": SAME_MODEL, "label": "the same model"}
-    others = [{"value": choice.name, "label": choice.name} for choice in desk.choices.listed]
-    if view.against_model and not desk.choices.is_listed(view.against_model):
-        others.append({"value": view.against_model, "label": view.against_model})
     model = dmc.Select(
         id=ids.AGAINST_MODEL,
         label="Second model",
-        data=[same, *others],
+        data=second_models(desk, view.against_model),
         value=_second_model(view),
         allowDeselect=False,
         searchable=True,
@@ -232,7 +268,15 @@ def _form(desk: Desk, view: ViewState) -> html.Section:
         maxRows=6,
         spellCheck=False,
     )
-    return card("Compare the run with", html.Div([model, text], className="against"), kind="against-card")
+    other = dmc.TextInput(
+        id=ids.AGAINST_OTHER,
+        label="Folder or hub id of the second model",
+        placeholder="models/checkpoint-2000 or org/name",
+        spellCheck=False,
+    )
+    button = dmc.Button("Open it", id=ids.AGAINST_OPEN, variant="default")
+    opening = html.Div([other, button], id=f"{ids.AGAINST_OTHER}-frame", className="is-hidden")
+    return card("Compare the run with", html.Div([model, text], className="against"), opening, kind="against-card")
 
 
 PAGE = Page(
@@ -241,7 +285,7 @@ PAGE = Page(
     layout=layout,
     register=register,
     controls=(
-        Control("against_model", ids.AGAINST_MODEL, spelled={SAME_MODEL: ""}, shown=_second_model),
+        Control("against_model", ids.AGAINST_MODEL, spelled={SAME_MODEL: "", ids.OTHER: ""}, shown=_second_model),
         Control("against_text", ids.AGAINST_TEXT),
         Control("cell", ids.HELD_CELL, "data"),
     ),

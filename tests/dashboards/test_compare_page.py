@@ -6,6 +6,7 @@ import pytest
 from components import graphs_in
 
 from attnlens.errors import ModelNotFoundError, UsageError
+from dashboards import ids
 from dashboards.pages import compare
 from dashboards.request import RunRequest
 
@@ -29,6 +30,29 @@ def test_the_same_run_twice_is_refused(desk, shown):
 def test_an_address_does_not_open_an_unlisted_model(desk, shown):
     with pytest.raises(ModelNotFoundError, match="org/unknown"):
         compare.Pair.of(desk, shown, compare.with_what("org/unknown", ""))
+
+
+def test_a_checkpoint_that_a_visitor_types_is_opened_and_compared_with(make_desk, shown, tmp_path):
+    desk = make_desk(roots=(tmp_path,))
+    (tmp_path / "checkpoint-2").mkdir()
+    name = str(tmp_path / "checkpoint-2")
+    against = compare.with_what(name, "")
+    with pytest.raises(ModelNotFoundError, match="is not open here"):
+        compare.Pair.of(desk, shown, against)
+
+    options, chosen = compare.open_second(desk, f" {name} ")
+
+    assert chosen == name
+    assert name in [option["value"] for option in options]
+    assert compare.Pair.of(desk, shown, against).comparison.divergence().abs().max() == 0  # the same weights there
+    for refused, said in (
+        ("/", "outside the folders"),
+        ("", "no model is chosen"),
+        ("no such/thing/at all", "neither"),
+    ):
+        with pytest.raises(ModelNotFoundError, match=said):
+            compare.open_second(desk, refused)
+    assert not any(compare.with_what(ids.OTHER, "").values())
 
 
 def test_the_map_and_the_pair_are_drawn_for_another_text(desk, shown):
