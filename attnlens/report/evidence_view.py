@@ -8,7 +8,7 @@ from typing import Literal
 from attnlens.report.results import Example, Label
 from attnlens.report.tables import Table, count, number
 
-__all__ = ["Arc", "EvidenceView", "Sentence", "evidence_view"]
+__all__ = ["Arc", "EvidenceView", "Sentence", "evidence_view", "sentence_of"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class EvidenceView:
 def evidence_view(label: Label) -> EvidenceView:
     """The sentences that a probe result holds for a label."""
     best, worst = (
-        tuple(_sentence(example) for example in label.examples if example.side == side) for side in ("best", "worst")
+        tuple(sentence_of(example) for example in label.examples if example.side == side) for side in ("best", "worst")
     )
     caption = (
         f"{count(len(best), 'sentence')} with the most attention on the target and {len(worst)} with the least, from a "
@@ -92,7 +92,8 @@ def evidence_view(label: Label) -> EvidenceView:
     return EvidenceView(label.name, label.category, best, worst, caption)
 
 
-def _sentence(example: Example) -> Sentence:
+def sentence_of(example: Example) -> Sentence:
+    """One example as words under arcs."""
     arcs = [Arc(example.query, example.target, "target")]
     if not example.hit and example.argmax != example.target:
         arcs.append(Arc(example.query, example.argmax, "instead"))
