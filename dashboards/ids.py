@@ -252,3 +252,6 @@ MASK_OWN = "mask-own"
 MASK_ROW = "mask-row"
 MASK_PADDING = "mask-padding"
 MASK_KINDS = "mask-kinds"
+
+# Inside: what heads learn
+KINDS_FOUND = "kinds-found"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.pages import compare, explore, head, heads, intervene, stream
-from dashboards.pages.inside import block, generation, masks, model, positions, size
+from dashboards.pages.inside import block, generation, kinds, masks, model, positions, size
 from dashboards.pages.page import Page
 from dashboards.state import ViewState
 
@@ -21,6 +21,7 @@ PAGES: tuple[Page, ...] = (
     block.PAGE,
     generation.PAGE,
     size.PAGE,
+    kinds.PAGE,
     head.PAGE,
 )
 

@@ -40,7 +40,8 @@ class Kind:
         """Whether a label, as in `heads.json`, is of this kind."""
         if label["family"] != self.family:
             return False
-        return label["label"].startswith(self.labels) if self.labels else label["relation"].startswith(self.relations)
+        name, known = (label["label"], self.labels) if self.labels else (label["relation"], self.relations)
+        return str(name).startswith(known)
 
 
 KINDS = (

@@ -74,7 +74,13 @@ def _named(label: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _found(
-    kind: Kind, source: tuple[str, str], head: str, label: Mapping[str, Any], texts: Mapping[str, str], *, labelled: bool
+    kind: Kind,
+    source: tuple[str, str],
+    head: str,
+    label: Mapping[str, Any],
+    texts: Mapping[str, str],
+    *,
+    labelled: bool,
 ) -> dict[str, Any]:
     examples = [example for example in label["examples"] if example["side"] == "best" and example["hit"]]
     whole = [(example, text) for example in examples if (text := texts.get(_key(example["tokens"])))]
@@ -82,17 +88,24 @@ def _found(
     verdict = label.get("verdict") or label.get("failed") or label["label"]
     numbers = {name: label[name] for name in ("score", "ci", "n", "baseline", "baseline_name")}
     return {
-        "kind": kind.name, "model": source[0], "command": source[1], "head": head, "labelled": labelled, "label": label["label"],
+        "kind": kind.name, "model": source[0], "command": source[1], "head": head, "labelled": labelled,
+        "label": label["label"],
         "text": label["text"], "relation": label["relation"] or "", "direction": label["direction"], "at": label["at"],
         **numbers, "verdict": verdict, "sentence": sentence,
         "example": None if example is None else {name: example[name] for name in _EXAMPLE},
     }  # fmt: skip
 
 
-def _rank(found: Mapping[str, Any]) -> tuple[bool, bool, bool, float]:
-    """Labels before none, trained models before planted ones, what no rule explains before the rest, then by margin."""
+def _rank(found: Mapping[str, Any]) -> tuple[bool, bool, bool, bool, float]:
+    """Labelled, trained, of words (not of predictions) and not explained by a rule come first; then by margin."""
     explained, planted = found["label"].startswith("explained"), "planted" in found["model"]
-    return found["labelled"], not planted, not explained, found["score"] - (found["baseline"] or 0.0)
+    return (
+        found["labelled"],
+        not planted,
+        found["at"] == "word",
+        not explained,
+        found["score"] - (found["baseline"] or 0.0),
+    )
 
 
 def _texts() -> dict[str, str]:

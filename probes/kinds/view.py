@@ -35,7 +35,10 @@ def figures_of(found: FoundHead) -> str:
     places = {"h2d": "from a head to its dependent", "d2h": "from a dependent to its head"}
     which = ", ".join(
         part
-        for part in (places.get(found.direction or "", ""), "asked where the word is predicted" if found.at == "pred" else "")
+        for part in (
+            places.get(found.direction or "", ""),
+            "asked where the word is predicted" if found.at == "pred" else "",
+        )
         if part
     )
     what = f"{found.relation}{f' ({which})' if which else ''}"
@@ -45,7 +48,7 @@ def figures_of(found: FoundHead) -> str:
         if found.baseline is None
         else f"; the best rule beside it, {found.baseline_name}, reaches {number(found.baseline)}"
     )
-    said = f"{what}: {number(found.score)} of {found.n:,} cases{interval}{rule}."
+    said = f"{what}: score {number(found.score)} over {found.n:,} cases{interval}{rule}."
     if not found.labelled:
         return f"{said} That is no label: {found.verdict}."
     return f"{said} Label: {found.label}{_because(found)}."

@@ -25,16 +25,18 @@ from probes.kinds.view import arc_of, category, figures_of, heads_table, short_m
 __all__ = ["PAGE", "draw", "head_address", "layout", "register"]
 
 _INTRO = (
-    "Nobody tells a head what to do, yet in many models heads turn up that do nameable things. Each kind below has a head "
-    "of a model that comes with attnlens, found by a probe on its embedded corpus and scored on the half that did not "
-    "choose it, beside the best rule that needs no model. A label says that attention is consistent with a task, not "
-    "that the model uses it; Intervene puts that to the test."
+    "Nobody tells a head what to do, yet in many models heads turn up that do nameable things. Each kind below has a "
+    "head of a model that comes with attnlens, found by a probe on its embedded corpus and scored on the half that did "
+    "not choose it, beside the best rule that needs no model. A label says that attention is consistent with a task, "
+    "not that the model uses it; Intervene puts that to the test."
 )
 
 
 def layout(desk: Desk, view: ViewState) -> html.Div:
     """One card per kind."""
-    return framed(card("What heads learn", note(_INTRO)), with_loading(html.Div(id=ids.KINDS_FOUND, className="inside-cards")))
+    return framed(
+        card("What heads learn", note(_INTRO)), with_loading(html.Div(id=ids.KINDS_FOUND, className="inside-cards"))
+    )
 
 
 def register(app: Dash, desk: Desk) -> None:
@@ -58,7 +60,7 @@ def _card(desk: Desk, kind: Kind, heads: tuple[FoundHead, ...], theme: str) -> h
     return card(
         kind.title,
         html.P(kind.meaning, className="kind-meaning"),
-        html.P([_link(shown), note(figures_of(shown))], className="kind-head"),
+        html.Div([_link(shown), note(figures_of(shown))], className="kind-head"),
         *_picture(desk, shown, theme),
         html.P(["Test it: ", html.Code(shown.command)], className="kind-test"),
         folded("In the other embedded models", _others(heads), data_table(heads_table(heads))),
@@ -70,7 +72,9 @@ def _link(found: FoundHead) -> html.A:
 
 
 def _others(heads: tuple[FoundHead, ...]) -> html.P:
-    return html.P([part for head in heads for part in (_link(head), f" {number(head.score)}  ")], className="kind-others")
+    return html.P(
+        [part for head in heads for part in (_link(head), f" {number(head.score)}  ")], className="kind-others"
+    )
 
 
 def head_address(found: FoundHead) -> str:
@@ -82,9 +86,9 @@ def head_address(found: FoundHead) -> str:
 def _picture(desk: Desk, found: FoundHead, theme: str) -> list[Any]:
     """The example of the probe under an arc; where it keeps none, the head's map on a sentence, made now."""
     if (sentence := arc_of(found)) is not None:
-        drawn = base64.b64encode(arcs_svg(sentence, category(found), theme=theme).encode()).decode()
-        image = html.Img(src=f"data:image/svg+xml;base64,{drawn}", alt=sentence.caption)
-        return [html.Div(image, className="arcs", tabIndex=0), note(sentence.caption)]
+        svg = base64.b64encode(arcs_svg(sentence, category(found), theme=theme).encode()).decode()
+        image = html.Img(src=f"data:image/svg+xml;base64,{svg}", alt=sentence.caption)
+        return [html.Div(image, className="kind-arcs", tabIndex=0), note(sentence.caption)]
     if not found.sentence:
         return []
     try:
@@ -92,7 +96,8 @@ def _picture(desk: Desk, found: FoundHead, theme: str) -> list[Any]:
         view = views.pattern_view(capture, found.head)
     except AttnlensError as error:
         return [refusal(error)]
-    return [picture(figures.pattern_heatmap(view, theme=theme), view.caption, kind="scrolling"), note(view.caption)]
+    drawn = picture(figures.pattern_heatmap(view, theme=theme), view.caption)
+    return [html.Div(drawn, className="wide-frame", tabIndex=0), note(view.caption)]
 
 
 PAGE = Page(path=f"{HOME}/kinds", name="", under=HOME, layout=layout, register=register)

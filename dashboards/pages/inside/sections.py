@@ -20,6 +20,7 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     (f"{HOME}/block", "The block"),
     (f"{HOME}/generation", "Generation"),
     (f"{HOME}/size", "Size and cost"),
+    (f"{HOME}/kinds", "What heads learn"),
 )
 
 
