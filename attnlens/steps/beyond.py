@@ -24,7 +24,7 @@ __all__ = ["Beyond", "Span", "beyond_the_limit"]
 
 _LONGEST = 1024  # tokens of the longest text that is run for this
 _NAMELESS = 128  # the length that is doubled where nothing names one
-_MOST_LOGITS = 50_000_000  # numbers, 200 MB in float32
+_MOST_LOGITS = 20_000_000  # numbers, 80 MB in float32
 _MOST_TEXTS = 8
 
 
