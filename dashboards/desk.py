@@ -46,6 +46,7 @@ class Desk:
     shelf: Shelf
     memo: Memo = field(default_factory=Memo)
     blocks: Memo = field(default_factory=lambda: Memo(2))  # layers taken apart hold every neuron of every token
+    layers: Memo = field(default_factory=lambda: Memo(2))  # taken apart; each holds a copy of weights
     answers: Memo = field(default_factory=lambda: Memo(_ANSWERS, weigh=len))
     jobs: JobStore = field(default_factory=lambda: JobStore(None, start_here))
     sentences: SentenceStore = field(default_factory=lambda: SentenceStore(DashboardConfig()))

@@ -255,3 +255,19 @@ MASK_KINDS = "mask-kinds"
 
 # Inside: what heads learn
 KINDS_FOUND = "kinds-found"
+
+# Inside: one head and all heads
+STEPS_AT = "steps-at"  # the token that asks, by position; None for the usual one
+STEPS_TOKENS = "steps-tokens"
+STEPS_SUMMARY = "steps-summary"
+STEPS_DATA = "steps-data"
+STEPS_STEP = "steps-step"  # key of the step that is shown; "" for all at once
+STEPS_BOARD = "steps-board"
+STEPS_TABLE = "steps-table"
+BESIDE_AT = "beside-at"
+BESIDE_TOKENS = "beside-tokens"
+BESIDE_SUMMARY = "beside-summary"
+BESIDE_DATA = "beside-data"
+BESIDE_BOARD = "beside-board"
+BESIDE_SPLIT = "beside-split"
+BESIDE_TABLE = "beside-table"

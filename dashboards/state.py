@@ -76,6 +76,7 @@ class ViewState:
         patch_at: at which position; None for all.
         block: the layer that is taken apart, `3` or `E3`; empty for that of the selected head.
         part: the step of it that is marked, by its key; empty for none.
+        step: of one head's steps the one that is shown, by its key; empty for all at once.
         along: by how many places query and key are moved together.
         apart: by how many places they are pulled apart.
         order: the words that change places; empty takes three usual ones.
@@ -130,6 +131,7 @@ class ViewState:
     topp: str = "1"
     block: str = ""
     part: str = ""
+    step: str = ""
     along: int = 0
     apart: int = 0
     order: str = ""

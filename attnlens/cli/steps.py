@@ -52,7 +52,7 @@ def draw_steps(view: HeadStepsView, width: int) -> Iterator[str | RenderableType
     from attnlens.cli.maps import fit_label
 
     yield Text(view.title, style="bold")
-    yield Text(f"Multiplied out: {view.summary}.")
+    yield Text(f"Multiplied out, the steps meet {view.summary}.")
     if view.left_out:
         yield Text(f"Left out below: {view.left_out}.")
     for reason in view.absent:

@@ -124,10 +124,11 @@ def attending_layer(
     written, why = _written(seen, letter)
     if why:
         absent["written"] = why
+    output: Tensor | None = None
+    bias: Tensor | None = None
     try:
         output, bias = head_projection(opened, letter, layer)
     except (CaptureError, UnsupportedModelError) as error:
-        output = bias = None
         absent["output"] = str(error)
     if "rotation" not in parts and described.position == "rope":
         parts["rotation"], reason = _rotation(lens, letter, layer)
@@ -263,7 +264,7 @@ def _vectors(maps: LayerWeights, name: str, seen: WatchedLayer) -> Tensor | None
     given = None if found is None else seen.given(found.source)
     if found is None or given is None or found.normed:
         return None
-    made = given @ found.weight.double()
+    made: Tensor = given @ found.weight.double()
     return made if found.bias is None else made + found.bias.double()[:, None]
 
 

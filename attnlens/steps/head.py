@@ -250,7 +250,7 @@ def _checks(steps: HeadSteps, layer: AttendingLayer, run: Capture) -> Iterator[C
     shown = run.attention(head=steps.head, queries=slice(at, at + 1))[0].double()
     yield Check("attention", "the attention that attnlens shows", relative_gap(steps.weights, shown))
     if (expected := _by_torch(steps)) is not None:
-        name = "torch.nn.functional.scaled_dot_product_attention"
+        name = "torch's scaled_dot_product_attention"
         yield Check("torch", name, relative_gap(steps.z, expected.double()))
     if steps.weighted is not None:
         yield Check("output", "what the head put out in the model", relative_gap(steps.z, layer.z[h, at]))

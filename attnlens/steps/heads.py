@@ -43,13 +43,15 @@ class ManyHeads:
     @property
     def lengths(self) -> Float64[Tensor, " head"]:
         """Length (Euclidean norm) of what each head writes."""
-        return self.writes.norm(dim=-1)
+        lengths: Tensor = self.writes.norm(dim=-1)
+        return lengths
 
     @property
     def cosines(self) -> Float64[Tensor, " head"]:
         """Cosine of each head's write and the sum, -1 to 1; 0 where one of them is 0."""
         lengths = self.lengths * self.total.norm()
-        return torch.where(lengths > 0, self.writes @ self.total / lengths.clamp_min(1e-300), 0.0)
+        cosines: Tensor = self.writes @ self.total / lengths.clamp_min(1e-300)
+        return cosines.masked_fill(lengths == 0, 0.0)
 
     @property
     def shares(self) -> Float64[Tensor, " part"]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dashboards.pages import compare, explore, head, heads, intervene, stream
 from dashboards.pages.inside import block, generation, kinds, masks, model, positions, size
+from dashboards.pages.inside import head as one_head
+from dashboards.pages.inside import heads as all_heads
 from dashboards.pages.page import Page
 from dashboards.state import ViewState
 
@@ -16,6 +18,8 @@ PAGES: tuple[Page, ...] = (
     intervene.PAGE,
     compare.PAGE,
     model.PAGE,
+    one_head.PAGE,
+    all_heads.PAGE,
     positions.PAGE,
     masks.PAGE,
     block.PAGE,

@@ -129,3 +129,46 @@ def test_hands_turn_in_the_browser_and_only_their_distance_counts(visit):
     expect(page.locator("#mask-own")).to_contain_text("Causal: layers 0–2")
     expect(page.locator("#mask-padding")).to_contain_text("no weight at all")
     assert given_in(page)["head"] == "L1H1"
+
+
+def test_a_reader_steps_through_one_head_and_then_looks_at_all_of_them(visit):
+    page = visit("inside/head?model=attnlens/tiny-llama&head=L2H1&text=The+keys+to+the+cabinet+are+on+the+table.")
+    summary, told = page.locator("#steps-summary"), page.locator("#steps-board .told-place")
+    expect(summary).to_contain_text("torch's scaled_dot_product_attention (recomputes to")
+    expect(page.locator("#steps-board .is-later")).to_have_count(0)
+
+    page.locator("#steps-tokens .token-chip", has_text="cabinet").click()
+    expect(summary).to_contain_text("L2H1 at 'cabinet', token 5")
+    slider = page.get_by_role("slider", name="Step")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(told).to_contain_text("through the head's matrix W_Q")
+    assert page.locator("#steps-board td.is-later").count() > 100
+    for word in ("offers a key", "turned pair by pair", "dimension by dimension", "added up", "÷ √32", "are hidden"):
+        page.keyboard.press("ArrowRight")
+        expect(told).to_contain_text(word)
+    expect(page.locator("#steps-board tr.is-masked")).to_have_count(5)
+    page.keyboard.press("ArrowRight")
+    expect(told).to_contain_text("the row sums to")
+    weights = [
+        float(text)
+        for text in page.locator("#steps-board .weight[data-column=weights] .weight-number").all_inner_texts()
+    ]
+    assert sum(weights) == pytest.approx(1, abs=0.005)
+    waits_for_address(page, head="L2H1", at="5", step="weights")
+    page.go_back()
+    expect(told).to_contain_text("are hidden")
+
+    page.fill("#text", "The queen gives the boy a book.")
+    page.locator("#run-button").click()
+    expect(page.locator("#steps-tokens")).to_contain_text("queen")
+    expect(told).to_contain_text("are hidden")
+
+    page.locator(".sections").get_by_role("link", name="All heads").click()
+    expect(page.locator("#beside-board .head-name")).to_have_text(["L2H0", "L2H1", "L2H2", "L2H3"])
+    page.locator("#beside-board .looked", has_text="boy").first.click()
+    expect(page.locator("#beside-summary")).to_contain_text("at 'boy'")
+    page.get_by_role("button", name="L2H3").click()
+    expect(page.locator("#beside-board tr.is-chosen")).to_contain_text("L2H3")
+    expect(page.locator("#beside-split .split-head")).to_have_count(4)
+    waits_for_address(page, head="L2H3")

@@ -59,6 +59,7 @@ STATES = st.builds(
     topp=st.text(max_size=4),
     block=st.text(max_size=6),
     part=st.text(max_size=20),
+    step=st.text(max_size=20),
 )
 
 

@@ -16,9 +16,10 @@ from attnlens.report.inside.words import gap_words, written
 from attnlens.report.tables import Table
 from attnlens.steps.head import Check, HeadSteps
 
-__all__ = ["Column", "HeadStep", "HeadStepsView", "Vector", "find_query", "head_steps_view"]
+__all__ = ["Column", "HeadStep", "HeadStepsView", "Vector", "find_query", "head_steps_view", "plain", "reach_of"]
 
 MOST_KEYS = 40  # rows that a picture has
+_USUAL = 0.99  # share of the numbers that colours tell apart; the rest has the strongest colour
 _ADDED = {
     "alibi": (
         "ALiBi",
@@ -44,13 +45,27 @@ class Column:
     kind: str
     values: Float[np.ndarray, "key ..."]
 
+    @property
+    def reach(self) -> float:
+        """The size that has the strongest colour: what all but one in a hundred numbers stay below."""
+        return reach_of(self.values)
+
 
 @dataclass(frozen=True)
 class Vector:
-    """A vector of the query: its name, and its numbers."""
+    """A vector of the query: its name, and its numbers.
+
+    Attributes:
+        name: what it is.
+        values: the numbers.
+        column: key of the column over or under which it stands; empty for none.
+        below: it is what the column adds up to, and stands below it.
+    """
 
     name: str
     values: Float[np.ndarray, " width"]
+    column: str = ""
+    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,8 +131,8 @@ class HeadStepsView:
         )
         return Table(f"{self.title}: numbers of each key.", ("position", "key", *(c.name for c in chosen)), rows)
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything as JSON values; what is hidden or not finite is null."""
+    def to_json(self, digits: int = 7) -> dict[str, Any]:
+        """Everything as JSON values of so many digits; what is hidden or not finite is null."""
         return {
             "title": self.title,
             "query": self.query,
@@ -129,11 +144,11 @@ class HeadStepsView:
             "left_out": self.left_out,
             "absent": list(self.absent),
             "columns": [
-                {"key": c.key, "name": c.name, "kind": c.kind, "values": _plain(c.values)} for c in self.columns
+                {"key": c.key, "name": c.name, "kind": c.kind, "reach": c.reach, "values": plain(c.values, digits)}
+                for c in self.columns
             ],
             "steps": [
-                vars(step)
-                | {"vectors": [{"name": vector.name, "values": _plain(vector.values)} for vector in step.vectors]}
+                vars(step) | {"vectors": [_vector_json(vector, digits) for vector in step.vectors]}
                 for step in self.steps
             ],
         }
@@ -152,14 +167,19 @@ def find_query(labels: Sequence[str], given: str) -> int:
         if not -len(labels) <= int(given) < len(labels):
             raise UsageError(f"there is no token {given}: the text has tokens 0 to {len(labels) - 1}.")
         return int(given) % len(labels)
-    for same in (lambda label: label == given, lambda label: label.strip(" ·▁Ġ#").casefold() == given.casefold()):
-        found = [place for place, label in enumerate(labels) if same(label)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            listed = ", ".join(map(str, found))
-            raise UsageError(f"{given!r} is there more than once, at {listed}; give the position.")
+    exact = [place for place, label in enumerate(labels) if label == given]
+    found = exact or [place for place, label in enumerate(labels) if _bare(label) == _bare(given)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(map(str, found))
+        raise UsageError(f"{given!r} is there more than once, at {listed}; give the position.")
     raise UsageError(f"no token is {given!r}; the tokens are {' '.join(labels[:40])}. Give one of them or a position.")
+
+
+def _bare(label: str) -> str:
+    """A token without the marks that stand for a blank or for the middle of a word, in small letters."""
+    return label.strip(" ·▁Ġ#").casefold()
 
 
 def head_steps_view(
@@ -176,7 +196,8 @@ def head_steps_view(
     n_keys = len(steps.weights)
     chosen = list(range(n_keys))
     if most is not None and n_keys > most:
-        chosen = sorted(steps.weights.argsort(descending=True)[:most].tolist())
+        order = steps.weights.numpy().argsort(kind="stable")[::-1]
+        chosen = sorted(order[:most].tolist())
     rest = 1.0 if n_keys == len(chosen) else float(steps.weights.sum() - steps.weights[chosen].sum())
     others = n_keys - len(chosen)
     label = query_labels[steps.query]
@@ -185,7 +206,7 @@ def head_steps_view(
     return HeadStepsView(
         title=f"{steps.head} at {label!r}, token {steps.query}",
         query=label,
-        summary="; ".join(f"{check.name}: {_gap(steps, check)}" for check in checked),
+        summary="; ".join(f"{check.name} ({_gap(steps, check)})" for check in checked),
         exact=steps.gap <= steps.limit,
         sharing=_sharing(steps),
         positions=tuple(chosen),
@@ -258,7 +279,7 @@ def _to_scores(steps: HeadSteps, label: str) -> Iterator[HeadStep]:
     yield HeadStep(
         "query", "Query", f"{label!r} asks: through the head's matrix W_Q its state becomes the query.",
         "q = state · W_Q", (("dimensions", str(d_head)), ("length", written(float(first.norm())))),
-        vectors=(Vector("query", first.numpy()),),
+        vectors=(Vector("query", first.numpy(), "keys" if steps.q_before is None else "keys-before"),),
     )  # fmt: skip
     shared = f" {_sharing(steps)}" if len(steps.shared_by) > 1 else ""
     yield HeadStep(
@@ -271,7 +292,7 @@ def _to_scores(steps: HeadSteps, label: str) -> Iterator[HeadStep]:
             "Query and keys are turned pair by pair, by an angle that grows with the token's position: so their "
             "product depends on how far apart they are.", "q ← R(position) q,  k ← R(position) k",
             (("pairs that turn", str(len(steps.rotation.frequencies))),), columns=("keys",),
-            vectors=(Vector("query, turned", steps.q.numpy()),),
+            vectors=(Vector("query, turned", steps.q.numpy(), "keys"),),
         )  # fmt: skip
     yield HeadStep(
         "products", "Products", "The query is multiplied with each key, dimension by dimension: above "
@@ -294,10 +315,10 @@ def _scaled(steps: HeadSteps) -> Iterator[HeadStep]:
         "scaled", "Scaling", f"The scores are made smaller, {why}. Without it, softmax would give another row.",
         f"score {how}",
         (
-            ("largest weight with it", written(float(steps.weights.max()))),
-            ("without it", written(float(steps.unscaled.max()))),
-            ("entropy with it", f"{written(_entropy(steps.weights))} nats"),
-            ("without it", f"{written(_entropy(steps.unscaled))} nats"),
+            ("largest weight, scaled", written(float(steps.weights.max()))),
+            ("largest weight, unscaled", written(float(steps.unscaled.max()))),
+            ("entropy, scaled", f"{written(_entropy(steps.weights))} nats"),
+            ("entropy, unscaled", f"{written(_entropy(steps.unscaled))} nats"),
         ), columns=("scaled", "unscaled"),
     )  # fmt: skip
 
@@ -349,7 +370,8 @@ def _to_output(steps: HeadSteps, label: str) -> Iterator[HeadStep]:
         yield HeadStep(
             "weighted", "Weighted sum", "Each value times its weight, added up: what the head puts out.",
             "z = Σ weight · v", (("length", written(float(steps.z.norm()))),),
-            _check(steps, "torch") or _check(steps, "output"), ("weighted",), (Vector("sum z", steps.z.numpy()),),
+            _check(steps, "torch") or _check(steps, "output"), ("weighted",),
+            (Vector("sum z", steps.z.numpy(), "weighted", below=True),),
         )  # fmt: skip
     if steps.output is not None and steps.write is not None:
         n_value, d_model = steps.output.shape
@@ -383,8 +405,18 @@ def _cell(column: Column, row: int) -> float | str | None:
     return value if math.isfinite(value) else None
 
 
-def _plain(values: np.ndarray) -> list[Any]:
-    """Numbers with the digits that count, as JSON."""
+def _vector_json(vector: Vector, digits: int) -> dict[str, Any]:
+    return vars(vector) | {"values": plain(vector.values, digits), "reach": reach_of(vector.values)}
+
+
+def reach_of(values: np.ndarray) -> float:
+    """The size that has the strongest colour: what all but one in a hundred numbers stay below."""
+    known = np.abs(values[np.isfinite(values)])
+    return float(np.quantile(known, _USUAL)) if known.size and known.any() else 1.0
+
+
+def plain(values: np.ndarray, digits: int) -> list[Any]:
+    """Numbers with so many digits that count, as JSON; null where one is not finite."""
     if values.ndim == 2:
-        return [_plain(row) for row in values]
-    return [float(f"{value:.7g}") if math.isfinite(value) else None for value in values.tolist()]
+        return [plain(row, digits) for row in values]
+    return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values.tolist()]

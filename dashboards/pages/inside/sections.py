@@ -15,6 +15,8 @@ HOME = "/inside"
 # Address and name, in the order in which a first reader goes through them.
 SECTIONS: tuple[tuple[str, str], ...] = (
     (HOME, "The model"),
+    (f"{HOME}/head", "One head"),
+    (f"{HOME}/heads", "All heads"),
     (f"{HOME}/positions", "Positions"),
     (f"{HOME}/masks", "Masks"),
     (f"{HOME}/block", "The block"),
