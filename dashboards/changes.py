@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from attnlens.models.lens import Lens
     from dashboards.desk import Desk
 
-__all__ = ["OTHER", "Changes", "Cut", "corpus_of", "given_text", "heads_in", "read_cuts"]
+__all__ = ["OTHER", "STACKS", "Changes", "Cut", "corpus_of", "given_text", "heads_in", "read_cuts"]
 
 OTHER = "other"  # as a way to switch a head off: it passes on what it does in the second text
 MOST_CUTS = 64

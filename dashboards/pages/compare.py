@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html
@@ -16,6 +16,7 @@ from attnlens.errors import ModelNotFoundError, UsageError
 from attnlens.heads import Head
 from attnlens.report import comparison_view, figures
 from dashboards import ids
+from dashboards.changes import STACKS
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.page import Control, Page
@@ -23,7 +24,10 @@ from dashboards.pages.parts import aria, card, data_table, folded, note, picture
 from dashboards.request import RunRequest
 from dashboards.state import ViewState
 
-__all__ = ["PAGE", "Pair", "layout", "open_second", "register", "second_models", "with_what"]
+if TYPE_CHECKING:
+    from attnlens.capture.run import Capture
+
+__all__ = ["PAGE", "Pair", "clicked_head", "layout", "open_second", "register", "second_models", "with_what"]
 
 SAME_MODEL = "(same)"
 T = TypeVar("T")
@@ -66,18 +70,19 @@ def register(app: Dash, desk: Desk) -> None:
         against = with_what(model, text)
         if not any(against.values()):
             return _nothing_yet(), note("The head's maps in both runs, and their difference, appear here.")
-        pair = Pair.of(desk, run, against)
+        pair = Pair.of(desk, run, against, head)
         return pair.heads(head, theme), pair.head(head, theme)
 
     @app.callback(
         Output(ids.HEAD, "value", allow_duplicate=True),
         Input(ids.APART_MAP, "clickData"),
+        State(ids.HEAD, "value"),
         prevent_initial_call=True,
     )
-    def on_click(click: dict[str, Any] | None) -> str:
+    def on_click(click: dict[str, Any] | None, head: str | None) -> str:
         if not click or ctx.triggered_id != ids.APART_MAP:
             raise PreventUpdate
-        return str(Head.parse(click["points"][0]["customdata"]))
+        return clicked_head(click["points"][0]["customdata"], head)
 
     @app.callback(
         Output(ids.AGAINST_MODEL, "data"),
@@ -111,6 +116,11 @@ def with_what(model: str | None, text: str | None) -> dict[str, str]:
     return {"model": "" if model in (None, SAME_MODEL, ids.OTHER) else str(model), "text": (text or "").strip()}
 
 
+def clicked_head(cell: str, shown: str | None) -> str:
+    """The head of a cell of the map, which is of the shown head's stack."""
+    return str(replace(Head.parse(cell), stack=Head.parse(shown).stack if shown else ""))
+
+
 def second_models(desk: Desk, chosen: str = "") -> list[dict[str, str]]:
     """The models to compare with: the same one, the listed ones, the chosen one, and a field for any other."""
     names = [choice.name for choice in desk.choices.listed]
@@ -142,8 +152,10 @@ class Pair:
     comparison: RunComparison
 
     @classmethod
-    def of(cls, desk: Desk, run: Run, against: dict[str, str]) -> Pair:
+    def of(cls, desk: Desk, run: Run, against: dict[str, str], head: str = "") -> Pair:
         """The shown run beside the one that the fields ask for: what they leave out is as in the first.
+
+        Of models with several stacks that of `head` is compared, where both have it.
 
         Raises:
             UsageError: the second run is the first.
@@ -159,8 +171,10 @@ class Pair:
             raise ModelNotFoundError(
                 f"{second.model[:200]!r} is not open here; open it by “a folder or hub id …” under Second model."
             )
-        comparison = compare_runs(desk.runs.open(first), desk.runs.open(second))
-        return cls(desk, (first, second), comparison)
+        runs = desk.runs.open(first), desk.runs.open(second)
+        letter = Head.parse(head).stack if head else ""
+        stacks = [_stack_in(each, letter) for each in runs]
+        return cls(desk, (first, second), compare_runs(*runs, stack=(stacks[0], stacks[1])))
 
     def heads(self, head: str, theme: str) -> list[Any]:
         """The map of divergences where both have the same heads; else the table of best matches."""
@@ -169,6 +183,7 @@ class Pair:
             return [
                 note(f"{table.caption} {comparison_view.DIVERGENCE.description}"),
                 data_table(table),
+                *self._stack(),
                 *self._alone(),
             ]
         view = self._kept("divergence", lambda: comparison_view.divergence_view(self.comparison))
@@ -176,6 +191,7 @@ class Pair:
         return [
             picture(figure, "Divergence of every head between the two runs", id=ids.APART_MAP),
             note(view.caption),
+            *self._stack(),
             *self._alone(),
             folded("The numbers as a table", data_table(view.table())),
         ]
@@ -215,13 +231,23 @@ class Pair:
 
     def _kept(self, what: str, make: Callable[[], T]) -> T:
         stamps = tuple(self.desk.stamp(request.to_json()) for request in self.requests)
-        return self.desk.memo.get((what, *stamps), make)
+        return self.desk.memo.get((what, *self.comparison.stacks, *stamps), make)
+
+    def _stack(self) -> list[Any]:
+        """Which stack is compared, of a model with several."""
+        letter = self.comparison.stacks[0]
+        return [note(f"Heads of {STACKS[letter]}; pick a head of another stack to compare that.")] if letter else []
 
     def _alone(self) -> list[Any]:
         """The words that only one text has, which the maps leave out."""
         sides = (("first", self.comparison.rows.only_first), ("second", self.comparison.rows.only_second))
         said = [f"only in the {side}: {_listed(labels)}" for side, labels in sides if labels]
         return [note(f"Left out, {'; '.join(said)}.")] if said else []
+
+
+def _stack_in(run: Capture, letter: str) -> str:
+    """The stack with this letter; the main one where the model has none such."""
+    return letter if letter in {stack.letter for stack in run.anatomy.stacks} else run.anatomy.main_stack
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from attnlens.interventions.edits import ablation, knock_out
 from attnlens.interventions.metrics import Divergence
 from attnlens.interventions.sweeps import ablate_each
 from dashboards.changes import Changes, heads_in, read_cuts
-from dashboards.pages import changing, running, stream
+from dashboards.pages import changing, compare, running, stream
 from dashboards.pages import head as head_page
 from dashboards.request import TARGET, WRITE
 
@@ -121,6 +121,21 @@ def test_what_the_model_has_written_itself_is_changed_as_well(desk, lens):
     assert max(graphs_in(card)[0].data[1].x) == pytest.approx(
         float(run.logits[-1].double().softmax(-1).max()), rel=1e-4
     )
+
+
+@pytest.mark.parametrize("letter", SIZES)
+def test_the_stack_of_the_selected_head_is_compared(desk, shown, lens, letter):
+    head, other = f"{letter}L1H2", "the cats"
+    weights = lens.capture(source=SOURCE, target=WRITTEN).attention(head=head, words=True)
+
+    pair = compare.Pair.of(desk, shown, compare.with_what(None, other), head)
+    cells, first = graphs_in(pair.heads(head, "light"))[0].data[0], graphs_in(pair.head(head, "light"))[0].data[0]
+
+    assert cells.z.shape == SIZES[letter]
+    assert compare.clicked_head(cells.customdata[0][1], head) == f"{letter}L0H1"
+    read, written = [0, 1, 3], [0, 1, 2, 3]  # of "the", the blank, "dogs" and the end, the third is in one text only
+    queries, keys = {"E": (read, read), "D": (written, written), "X": (written, read)}[letter]
+    assert first.z == pytest.approx(weights[queries][:, keys].numpy(), abs=1e-6)
 
 
 def test_the_other_pages_draw_each_stack_or_say_why_not(desk, shown):
