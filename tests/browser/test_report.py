@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from family_models import FAMILIES
 from report_samples import HOSTILE, TEXT, load_run, made_run, results_document
 
 pytestmark = pytest.mark.browser
@@ -263,6 +264,36 @@ def test_a_long_text_is_shown_by_its_parts_in_few_nodes(visit):
     assert said == f"from w32 (32)\nto w0 (0)\nweight {step:.4f}"
 
 
+def test_a_measure_is_drawn_in_place_of_attention(visit):
+    import attnlens
+    from attnlens.report.html import run_report
+
+    run = attnlens.load("attnlens/tiny-gpt2").capture("The keys to the cabinet", points=())
+    opened = visit(run_report(run, measures=["rollout"]), "#L0H2")
+
+    opened.page.select_option("#shown", "rollout")
+
+    mixed = (run.attention(0).numpy().mean(0) + np.eye(len(run.tokens))) / 2  # Abnar and Zuidema 2020, equation 1
+    np.testing.assert_allclose(np.nan_to_num(weights_read(opened)), mixed, atol=6e-5)
+    opened.page.select_option("#which", "L2H0")
+    assert opened.page.locator("#matrix-caption").inner_text().startswith("Rollout, layer 2")
+
+
+def test_every_stack_of_an_encoder_decoder_is_there(visit):
+    import attnlens
+    from attnlens.report.html import run_report
+
+    model, tokenizer = FAMILIES["bart"].build(), FAMILIES["bart"].tokenizer()
+    run = attnlens.load(model=model, tokenizer=tokenizer).capture(source="the dogs bark", target="die Hunde", points=())
+    opened = visit(run_report(run), "#L0H1")
+    assert opened.page.input_value("#which") == "DL0H1"
+
+    for letter in "EX":
+        opened.page.select_option("#stack", letter)
+        weights = run.attention(head=f"{letter}L0H0").numpy()
+        np.testing.assert_allclose(np.nan_to_num(weights_read(opened)), weights, atol=6e-5)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["run_html", "heads_html"])
 def test_a_report_has_no_serious_finding(request, visit, name, scheme):
@@ -326,6 +357,7 @@ def test_hostile_texts_do_nothing(visit):
     document["corpus"]["name"] = document["heads"][2]["labels"][0]["text"] = HOSTILE
     document["heads"][2]["labels"][0] |= {"label": HOSTILE, "baseline_name": HOSTILE}
     document["model"] |= {"model": HOSTILE}
+    document["relations"][0]["score"] = -0.4  # a rank correlation can be
     object.__setattr__(run, "anatomy", parse_results(document).anatomy)
 
     opened = [visit(run_report(run)), visit(heads_report(parse_results(document), run), "#L0H2")]

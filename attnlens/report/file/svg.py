@@ -114,14 +114,15 @@ def labels_svg(view: HeadMapView, link: Iterable[Head] = (), prefix: str = "") -
     parts += [_tick(_LEFT + _CELL * (at + 0.5), 14.0, str(at)) for at in range(0, view.n_heads, step)]
     parts += [_tick(16.0, _TOP + _CELL * (at + 0.5) + 4, str(at)) for at in range(view.n_layers)]
     for head in (head for head in view.heads() if head in view.notes):
-        note = view.notes[head]
+        note, name = view.notes[head], glyph_of(view.notes[head].primary)
+        fitted = Markup(' textLength="{}" lengthAdjust="spacingAndGlyphs"').format(_CELL - 4) if len(name) > 6 else ""
         cell = Markup(
             '<g class="cell cat-{}"><title>{}: {}</title><rect x="{}" y="{}" width="{}" height="{}"/>'
-            '<text x="{}" y="{}" text-anchor="middle">{}</text></g>'
+            '<text x="{}" y="{}" text-anchor="middle"{}>{}</text></g>'
         ).format(
             note.category, head, "; ".join(note.texts), _LEFT + _CELL * head.head + 1, _TOP + _CELL * head.layer + 1,
             _CELL - 2, _CELL - 2, _LEFT + _CELL * (head.head + 0.5), _TOP + _CELL * (head.layer + 0.5) + 3,
-            glyph_of(note.primary),
+            fitted, name,
         )  # fmt: skip
         to = Markup('<a href="#{}{}" aria-label="{}: {}">{}</a>')
         parts.append(to.format(prefix, head, head, note.primary, cell) if head in linked else cell)
