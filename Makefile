@@ -59,11 +59,12 @@ serve: $(CORE) ## open the dashboard on a probed embedded model
 	$(BIN)/attnlens serve -m $(MODEL) --results $(OUT) "$(TEXT)"
 
 bench: export HF_HUB_OFFLINE = 1
-bench: $(FULL) ## measure capturing, probing CORPUS=... and the dashboard on this machine; figures in build/
+bench: $(FULL) ## measure capturing, probing CORPUS=..., the dashboard and reports on this machine; figures in build/
 	$(BIN)/python benchmarks/capture_overhead.py --json build/bench.json
 	$(BIN)/python benchmarks/probe_speed.py $(CORPUS) --published --json build/probe_speed.json
 	@sh tools/chromium.sh
 	$(BIN)/python benchmarks/dashboard.py --json build/dashboard.json
+	$(BIN)/python benchmarks/report_file.py --json build/report_file.json
 
 families: export HF_HUB_OFFLINE = 1
 families: $(FULL) ## measure every family of models again and renew the table in docs/families.md
