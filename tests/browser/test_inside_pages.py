@@ -172,3 +172,15 @@ def test_a_reader_steps_through_one_head_and_then_looks_at_all_of_them(visit):
     expect(page.locator("#beside-board tr.is-chosen")).to_contain_text("L2H3")
     expect(page.locator("#beside-split .split-head")).to_have_count(4)
     waits_for_address(page, head="L2H3")
+
+
+def test_from_a_kind_of_head_to_the_head_on_its_sentence(visit):
+    page = visit("inside/kinds")
+    card = page.get_by_role("region", name="Verb and object")
+    expect(card).to_contain_text("attnlens probe all -m attnlens/tiny-gpt2")
+
+    card.get_by_role("link", name="tiny-gpt2 L2H0").first.click()
+
+    expect(page.locator("#summary")).to_contain_text("attnlens/tiny-gpt2")
+    expect(page.locator(".head-title").first).to_have_text("L2H0")
+    assert given_in(page)["text"]
