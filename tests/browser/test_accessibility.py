@@ -15,6 +15,8 @@ PAGES = {
     "heads": "#page .card",
     "stream": "#page .figure .main-svg",
     "intervene?off=L0H1&cut=3-1": "#outcome .figure .main-svg",
+    "inside": "#model-diagram svg",
+    "inside/block?part=attention": "#step-feed-forward .figure .main-svg",
 }
 
 

@@ -68,3 +68,23 @@ def test_every_stack_is_seen_and_changed(visit, model):
     expect(outcome).to_contain_text("ablate XL1H2, EL3H0 (zero)")
     page.get_by_role("link", name="Explore").click()
     is_drawn(page)
+
+
+def test_two_stacks_are_drawn_side_by_side_and_a_layer_of_the_decoder_is_taken_apart(visit):
+    page = visit(f"inside?{ADDRESS}")
+    expect(page.locator("#model-diagram .line.cross")).to_have_count(1)
+    expect(page.locator("#kinds .is-opened")).to_contain_text("Encoder-decoder")
+    cross = page.locator('.sight[data-stack="X"]')
+    cross.locator(".looks").nth(2).click()
+    expect(cross.locator(".sight-words")).to_contain_text("(position 2) can see 9 of 9 tokens")
+    expect(page.locator('.sight[data-stack="D"] .sight-words')).to_contain_text("(position 2) can see 3 of")
+
+    page.locator("#model-diagram .opens").filter(has_text="Feed-forward").first.click()
+    page.locator("#block-layer").click()
+    page.get_by_role("option", name="decoder, layer 1", exact=True).click()
+    expect(page.locator("#block-summary")).to_contain_text("Layer DL1, at 2")
+    page.locator('#block-diagram [data-key="cross"]').click()
+    step = page.locator("#step-cross")
+    expect(step).to_have_class("card step-card is-open")
+    expect(step).to_contain_text("recomputes to")
+    waits_for_address(page, block="D1", part="cross")

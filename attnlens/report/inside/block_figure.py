@@ -97,7 +97,7 @@ def activation_curve(view: FeedForwardView, *, theme: str = "light") -> go.Figur
             x=view.reads[numbers],
             y=view.bent[numbers],
             mode="markers",
-            marker={"color": colour, "size": size, "opacity": 0.45 if size == 6 else 0.95},
+            marker={"color": colour, "size": size, "opacity": 0.5 if size == 6 else 0.95},
             text=[_neuron(view, number) for number in numbers],
             hovertemplate="%{text}<extra></extra>",
         )
