@@ -83,8 +83,12 @@
       linkPages(search, page, links, site) {
         const open = page ? page.path : null;
         const marked = links.some(({ index }) => index === open) ? open : site.parents[open];
+        const shared = new URLSearchParams(search || "");
+        const within = links.length && links[0].type === "section"; // pages that keep the token at hand
+        if (within && page && page.given.at) shared.set("at", page.given.at);
+        const query = shared.toString() ? "?" + shared.toString() : "";
         return [
-          links.map(({ index }) => site.prefix + index.slice(1) + (search || "")),
+          links.map(({ index }) => site.prefix + index.slice(1) + query),
           links.map(({ index }) => (index === marked ? "nav-link is-open" : "nav-link")),
         ];
       },
