@@ -74,7 +74,8 @@ def _report(desk: Desk, run: Capture, view: ViewState) -> str:
 
 def _heads(_desk: Desk, run: Capture, view: ViewState) -> str:
     metric = view.metric if view.metric in METRICS else ViewState.metric
-    return as_csv(views.head_map_view(run, metric).table())
+    stack = views.head_of(run, view.head).stack if view.head else ""
+    return as_csv(views.head_map_view(run, metric, stack=stack).table())
 
 
 def _head_csv(_desk: Desk, run: Capture, view: ViewState) -> str:

@@ -21,12 +21,14 @@ from torch import Tensor
 
 from attnlens.capture.patterns import LazyPattern
 from attnlens.capture.run import Capture
+from attnlens.capture.sites import CROSS, ENCODER
 from attnlens.errors import CaptureError, UsageError
 from attnlens.heads import Head
 from attnlens.report.classic_parts import Given, Part, parts_of
 from attnlens.report.embed import json_for_script
 from attnlens.report.page import content_security_policy
 from attnlens.report.palette import FONT_SANS, theme_of
+from attnlens.report.views import head_of
 
 if TYPE_CHECKING:
     from attnlens.models.lens import Lens
@@ -285,7 +287,8 @@ def classic_page(
         run: the run.
         view: "head", "model" or "neuron".
         layer: shown first (head and neuron view), or the only one (model view).
-        head: selected first (head view), or the only one (model view): an address, or an index.
+        head: selected first (head view), or the only one (model view): an address, or an index. Of an encoder-decoder
+            the views begin with the decoder, so that a head of another stack is not selected.
         theme: "light" or "dark".
 
     Raises:
@@ -297,7 +300,9 @@ def classic_page(
         raise UsageError(f"{view!r} is no classic view; choose one of {', '.join(_HINTS)}.")
     if isinstance(head, int):
         head = Head(layer or 0, head)
-    address = None if head is None else Head.parse(head).within(run.n_layers, run.n_heads)
+    address = None if head is None else head_of(run, head)
+    if address is not None and address.stack in (ENCODER, CROSS):
+        address = None
     layer = address.layer if address is not None else layer
     heads = None if address is None else [address.head]
     only = None if layer is None else [layer]

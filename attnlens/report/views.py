@@ -60,6 +60,7 @@ class HeadMapView:
         notes: head -> what probes found; heads without a label are not in it.
         n_layers, n_heads: size of the map.
         title, caption: plain text.
+        stack: letter of the stack in an encoder-decoder, which stands before the addresses in the table.
     """
 
     values: Float[np.ndarray, "layer head"] | None
@@ -69,6 +70,7 @@ class HeadMapView:
     n_heads: int
     title: str
     caption: str
+    stack: str = ""
 
     def heads(self) -> tuple[Head, ...]:
         """Every head, layer by layer."""
@@ -88,7 +90,7 @@ class HeadMapView:
         for head in self.heads():
             labels = "; ".join(self.notes[head].texts) if head in self.notes else None
             values: tuple[Cell, ...] = (self.value(head),) if self.metric else ()
-            rows.append((str(head), head.layer, head.head, *values, labels))
+            rows.append((f"{self.stack}{head}", head.layer, head.head, *values, labels))
         return Table(self.caption, tuple(columns), tuple(rows))
 
     def _repr_html_(self) -> str:
@@ -167,7 +169,7 @@ def head_map_view(run: Capture, metric: str, results: HeadResults | None = None,
     """
     if metric not in METRICS:
         raise UsageError(f"{metric!r} is no metric of a run; choose one of {', '.join(METRICS)}.")
-    return map_of_values(run, METRICS[metric], metric_values(run, metric, stack), results)
+    return replace(map_of_values(run, METRICS[metric], metric_values(run, metric, stack), results), stack=stack)
 
 
 def unmeasured_map_view(run: Capture, metric: str, results: HeadResults | None = None, stack: str = "") -> HeadMapView:
@@ -183,7 +185,7 @@ def unmeasured_map_view(run: Capture, metric: str, results: HeadResults | None =
     said = (
         f"{METRICS[metric].name.capitalize()} is not measured here on texts of more than {LONGEST_MEASURED:,} tokens."
     )
-    return replace(view, caption=f"{said} attnlens measure does it. {_ORDER}")
+    return replace(view, caption=f"{said} attnlens measure does it. {_ORDER}", stack=stack)
 
 
 def map_of_values(

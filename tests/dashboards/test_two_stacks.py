@@ -12,6 +12,7 @@ import attnlens
 from attnlens.interventions.edits import ablation, knock_out
 from attnlens.interventions.metrics import Divergence
 from attnlens.interventions.sweeps import ablate_each
+from dashboards import classic, export
 from dashboards.changes import Changes, heads_in, read_cuts
 from dashboards.pages import changing, compare, running, stream
 from dashboards.pages import head as head_page
@@ -136,6 +137,19 @@ def test_the_stack_of_the_selected_head_is_compared(desk, shown, lens, letter):
     read, written = [0, 1, 3], [0, 1, 2, 3]  # of "the", the blank, "dogs" and the end, the third is in one text only
     queries, keys = {"E": (read, read), "D": (written, written), "X": (written, read)}[letter]
     assert first.z == pytest.approx(weights[queries][:, keys].numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("letter", SIZES)
+def test_exports_and_bertviz_are_of_the_selected_heads_stack_or_of_the_whole_run(desk, shown, letter):
+    n_layers, n_heads = SIZES[letter]
+    given = {name: str(value) for name, value in shown["request"].items()} | {"head": f"{letter}L1H2"}
+
+    rows = export.exported(desk, "heads.csv", given)[0].decode().splitlines()
+    pages = [classic.classic_view_of(desk, given | {"view": view}) for view in ("head", "model", "neuron")]
+
+    heads = [f"{letter}L{layer}H{head}" for layer in range(n_layers) for head in range(n_heads)]
+    assert [row.split(",")[0] for row in rows[1:]] == heads
+    assert all("<script>" in page for page in pages)
 
 
 def test_the_other_pages_draw_each_stack_or_say_why_not(desk, shown):
