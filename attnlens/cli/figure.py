@@ -17,7 +17,6 @@ from attnlens.cli.options import (
     TrustRemoteCode,
 )
 from attnlens.errors import UsageError
-from attnlens.files import check_writable
 from attnlens.heads import Head
 
 if TYPE_CHECKING:
@@ -29,7 +28,9 @@ TERMINAL = "-"
 
 
 def figure(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="head, matrix, map, mixing, forest or compare.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="head, matrix, map, mixing, forest, evidence, layers or compare.")
+    ],
     sources: Annotated[
         list[str],
         typer.Argument(metavar="TEXT|RUN|DIR", help="With -m a sentence; else a .attn file, or a folder of probe."),
@@ -54,6 +55,9 @@ def figure(
     measure: Annotated[
         str, typer.Option("--measure", metavar="NAME", help="Of mixing: rollout, value-zeroing, alti, ...")
     ] = "rollout",
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="Of layers: upos, tree distance, ... (default: first).")
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option("--labels", metavar="DIR", help="Probe results whose labels a map carries.")
     ] = None,
@@ -61,6 +65,7 @@ def figure(
         str, typer.Option("--width", metavar="WIDTH", help="column (84 mm), page (174 mm) or millimetres.")
     ] = "",
     dpi: Annotated[int, typer.Option("--dpi", metavar="DPI", help="Of a PNG.")] = 300,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     target: TargetOption = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -70,15 +75,16 @@ def figure(
     """Draw one picture for a paper: SVG, PDF or PNG; or as text.
 
     head and matrix show --head on a text, map every head by --metric or, of a folder of probe, by label, mixing a
-    measure of several heads, forest the scores of --head in a folder of probe, compare two texts or runs (with --head
-    one head in both). The caption goes to stderr.
+    measure of several heads. Of a folder of probe, forest shows the scores of --head, evidence the sentences behind
+    its label, layers what was read off the residual stream. compare is of two texts or runs, with --head of one head
+    in both. The caption goes to stderr.
     """
     from attnlens.cli.figure_kinds import KINDS, Asked
 
     if kind not in KINDS:
         raise UsageError(f"{kind[:40]!r} is no kind of figure; choose one of {', '.join(KINDS)}.")
     if output != TERMINAL:
-        _check_output(output, width, dpi)
+        _check_output(output, width, dpi, sources if model is None else [], force)
     options = {"device": device, "dtype": dtype, "allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     asked = Asked(
         sources=tuple(sources),
@@ -89,6 +95,7 @@ def figure(
         window=_window(tokens),
         metric=metric,
         measure=measure,
+        task=task,
         labels=labels,
         width=width,
         target=target,
@@ -108,8 +115,9 @@ def figure(
     console.out(output)
 
 
-def _check_output(output: str, width: str, dpi: int) -> None:
+def _check_output(output: str, width: str, dpi: int, sources: list[str], force: bool) -> None:
     """Mistakes that need no model to be found."""
+    from attnlens.cli.report import check_output
     from attnlens.report.still.picture import width_of
     from attnlens.report.still.saving import check_dpi, format_of
 
@@ -117,7 +125,7 @@ def _check_output(output: str, width: str, dpi: int) -> None:
     check_dpi(dpi)
     if width:
         width_of(width)
-    check_writable(output)
+    check_output(Path(output), sources, force)
 
 
 def _window(tokens: str | None) -> Window | None:

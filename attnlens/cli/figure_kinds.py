@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlens.cli import console
 from attnlens.cli.options import load_lens, read_text, text_or_pair
-from attnlens.errors import UsageError
+from attnlens.errors import ResultsError, UsageError
 from attnlens.heads import Head
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Asked:
     window: Window | None
     metric: str
     measure: str
+    task: str | None
     labels: Path | None
     width: str
     target: str | None
@@ -154,6 +155,37 @@ def _forest(asked: Asked) -> Drawn:
     return Drawn(lambda: still.forest_picture(results, head, width=asked.width or "column"), (_table_text(table),))
 
 
+def _evidence(asked: Asked) -> Drawn:
+    source, head = asked.one_source(), asked.one_head()
+    from attnlens.report import still
+    from attnlens.report.evidence_view import evidence_view
+    from attnlens.report.results import load_results
+
+    found = load_results(_existing(source)).of(head)
+    labels = [*found.labels, *found.weak]
+    if not labels:
+        raise ResultsError(f"{head} has no label, nor nearly one, in these results; choose a labelled head.")
+    view = evidence_view(found.primary_label or labels[0])
+    return Drawn(lambda: still.evidence_picture(view, width=asked.width or "page"), (_table_text(view.table()),))
+
+
+def _layers(asked: Asked) -> Drawn:
+    source = asked.one_source()
+    from attnlens.report import still
+    from attnlens.report.layers import layer_panels
+    from attnlens.report.results import load_results
+
+    panels = {panel.task: panel for panel in layer_panels(load_results(_existing(source)).layers)}
+    if not panels:
+        raise ResultsError("these results read nothing off the residual stream; probe linear, or all --with-stream.")
+    task = next(iter(panels)) if asked.task is None else asked.task
+    if task not in panels:
+        raise UsageError(f"{task[:40]!r} is no task of these results; choose one of {', '.join(panels)}.")
+    panel = panels[task]
+    text = (panel.caption, _table_text(panel.table()))
+    return Drawn(lambda: still.layers_picture(panel, width=asked.width or "column"), text)
+
+
 def _compare(asked: Asked) -> Drawn:
     if len(asked.sources) != 2:
         raise UsageError(f"a comparison is of two texts or runs, found {len(asked.sources)}; quote each sentence.")
@@ -182,6 +214,8 @@ KINDS: Mapping[str, Callable[[Asked], Drawn]] = {
     "map": _map,
     "mixing": _mixing,
     "forest": _forest,
+    "evidence": _evidence,
+    "layers": _layers,
     "compare": _compare,
 }
 

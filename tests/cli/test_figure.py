@@ -39,10 +39,11 @@ def places(tmp_path_factory):
         (("map", "DIR"), "layer", "L2H3"),
         (("mixing", "RUN", "--measure", "rollout"), "keys", "percent of the row's mixture"),
         (("forest", "DIR", "--head", "L1H2"), "baseline", "95 % interval"),
+        (("evidence", "DIR", "--head", "L1H2"), "weight", "strongest"),
         (("compare", "RUN", "OTHER"), "divergence", "L2H3"),
         (("compare", "RUN", "OTHER", "--head", "L1H1"), "second − first", "difference"),
     ],
-    ids=["head", "matrix", "map", "labels", "mixing", "forest", "compare", "compare-head"],
+    ids=["head", "matrix", "map", "labels", "mixing", "forest", "evidence", "compare", "compare-head"],
 )
 def test_every_kind_is_drawn_and_printed(cli, tmp_path, places, call, in_picture, in_text):
     call = [str(places.get(word, word)) for word in call]
@@ -65,6 +66,23 @@ def test_the_width_and_the_part_of_the_text_count(cli, tmp_path, places):
     written = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert 'width="100mm"' in written
     assert re.findall(r">([A-Za-z]+)</text>", written) == ["The", "keys", "The", "keys", "weight"]
+
+
+def test_a_file_that_is_there_is_kept_unless_somebody_says_so(cli, tmp_path, places):
+    (tmp_path / "a.svg").write_text("mine")
+    call = ("figure", "map", places["DIR"], "-o", tmp_path / "a.svg")
+
+    refused = cli(*call)
+
+    assert refused.code == 1
+    assert "add --force" in refused.err
+    assert (tmp_path / "a.svg").read_text() == "mine"
+    assert cli(*call, "--force").code == 0
+    assert "<svg" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+
+
+def test_results_without_a_stream_have_no_layers(cli, places):
+    assert "--with-stream" in cli("figure", "layers", places["DIR"]).err
 
 
 @pytest.mark.parametrize(

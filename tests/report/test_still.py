@@ -14,6 +14,8 @@ from attnlens.errors import OutputError, ResultsError, UsageError
 from attnlens.heads import Head
 from attnlens.report import still
 from attnlens.report.comparison_view import difference_view
+from attnlens.report.evidence_view import Arc, EvidenceView, Sentence
+from attnlens.report.layers import LayerScore, layer_panels
 from attnlens.report.maps import Window
 from attnlens.report.palette import THEMES
 from attnlens.report.views import head_map_view, pattern_view, results_map_view
@@ -185,3 +187,48 @@ def test_a_part_of_a_long_text_is_drawn(long_run):
     np.testing.assert_array_equal(part.weights, long_run.attention(head="L0H1")[10:20, :5])
     assert len(picture.words()) == 10 + 5 + 3
     assert n > 64
+
+
+def test_arcs_lead_to_the_target_and_dashed_to_what_a_miss_looked_at():
+    hit = Sentence(("The", "keys", HOSTILE, "open"), 3, (Arc(3, 1, "target"),), 0.9, True)
+    miss = Sentence(tuple(f"w{at}" for at in range(60)), 5, (Arc(5, 50, "target"), Arc(5, 6, "instead")), 0.1, False)
+    view = EvidenceView("nsubj", "syntax", (hit,), (miss,), "From a sample.")
+
+    picture = still.evidence_picture(view, width="column")
+
+    strokes = [each for each in parsed(picture).iter(f"{SVG}path") if "C" in each.get("d")]
+    assert [each.get("stroke-dasharray") is not None for each in strokes] == [False, False, True]
+    places = {each.text: each for each in parsed(picture).iter(f"{SVG}text")}
+    start, end = (float(re.search(pattern, strokes[0].get("d"))[1]) for pattern in (r"M([\d.]+) ", r"([\d.]+) [\d.]+$"))
+    assert start > float(places["open"].get("x")) > end > float(places["keys"].get("x"))
+    assert places["open"].get("font-weight") == "bold"
+    assert {"w5", "w6", "w50", "…", "0.90", "0.10"} <= set(picture.words())
+    assert "w30" not in picture.words()  # far from all arcs
+    assert max(float(each.get("x")) for each in places.values()) <= picture.width
+    with pytest.raises(ResultsError, match="--examples"):
+        still.evidence_picture(EvidenceView("nsubj", "syntax", (), (), ""))
+
+
+def test_scores_of_layers_lie_on_their_axis():
+    def score(depth: int, value: float | None) -> LayerScore:
+        place = f"L{depth - 1}" if depth else "embeddings"
+        controls = {"random labels": 0.25}
+        return LayerScore(
+            "linear", "upos", "accuracy", depth, place, "higher", 9, value, None, None, depth == 2, None, controls
+        )
+
+    (panel,) = layer_panels([score(0, 0.5), score(1, None), score(2, 0.75), score(3, 0.0)])
+
+    picture = still.layers_picture(panel)
+
+    root = parsed(picture)
+    ticks = {each.text: float(each.get("y")) for each in root.iter(f"{SVG}text")}
+    dots = [each for each in root.iter(f"{SVG}circle") if each.get("fill") != "none"]
+    (ring,) = (each for each in root.iter(f"{SVG}circle") if each.get("fill") == "none")
+    above = ticks["0"] - ticks["1"]
+    shares = [(ticks["0"] - 2.3 - float(each.get("cy"))) / above for each in dots]
+    np.testing.assert_allclose(shares, [0.5, 0.75, 0.0], atol=1e-3)
+    assert (ring.get("cx"), ring.get("cy")) == (dots[1].get("cx"), dots[1].get("cy"))
+    solid = [each for each in root.iter(f"{SVG}path") if each.get("stroke") == LIGHT.sequential[7]]
+    assert len(solid) == 1 + 1  # from depth 2 to 3, and in the key: nothing bridges what was not measured
+    assert "random labels" in picture.words()

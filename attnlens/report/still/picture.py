@@ -15,6 +15,7 @@ from attnlens.report.text import shortened
 
 __all__ = [
     "WIDTHS",
+    "Arch",
     "Box",
     "Curve",
     "Dot",
@@ -57,7 +58,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Line:
-    """A straight stroke."""
+    """A straight stroke; `dash` is lengths of strokes and gaps in turn, in points."""
 
     x1: float
     y1: float
@@ -65,6 +66,7 @@ class Line:
     y2: float
     colour: str
     thickness: float = 0.6
+    dash: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Arch:
+    """A stroke from one point of a base line to another, over what is between; its control points are `rise` above."""
+
+    x1: float
+    x2: float
+    y: float
+    rise: float
+    colour: str
+    thickness: float
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
 class Dot:
-    """A disc; without a fill a ring."""
+    """A disc; with the fill "none" a ring."""
 
     x: float
     y: float
@@ -111,7 +126,7 @@ class Words:
     turned: bool = False
 
 
-Mark = Box | Line | Curve | Dot | Words
+Mark = Box | Line | Curve | Arch | Dot | Words
 
 
 @dataclass(frozen=True)

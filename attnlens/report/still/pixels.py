@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlens.errors import OutputError
-from attnlens.report.still.picture import Box, Curve, Dot, Line, Mark, Picture, Words
+from attnlens.report.still.picture import Arch, Box, Curve, Dot, Line, Mark, Picture, Words
 
 __all__ = ["write_pdf", "write_png"]
 
@@ -58,7 +58,9 @@ def _own_settings(matplotlib: Any) -> Iterator[None]:
     with warnings.catch_warnings(), matplotlib.rc_context():
         warnings.simplefilter("ignore")
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"pdf.fonttype": 42, "pdf.compression": 6, "path.simplify": False})
+        matplotlib.rcParams.update(
+            {"pdf.fonttype": 42, "pdf.compression": 6, "path.simplify": False, "lines.scale_dashes": False}
+        )
         yield
 
 
@@ -104,7 +106,30 @@ def _add(figure: Any, mark: Mark, order: int, height: float) -> None:
             )
         case Line():
             path = Outline([(mark.x1, mark.y1), (mark.x2, mark.y2)])
-            patch = PathPatch(path, facecolor="none", edgecolor=mark.colour, linewidth=mark.thickness, **plain)
+            patch = PathPatch(
+                path,
+                facecolor="none",
+                edgecolor=mark.colour,
+                linewidth=mark.thickness,
+                linestyle=_dashes(mark.dash),
+                **plain,
+            )
+        case Arch():
+            points = [
+                (mark.x1, mark.y),
+                (mark.x1, mark.y - mark.rise),
+                (mark.x2, mark.y - mark.rise),
+                (mark.x2, mark.y),
+            ]
+            path = Outline(points, [Outline.MOVETO, Outline.CURVE4, Outline.CURVE4, Outline.CURVE4])
+            patch = PathPatch(
+                path,
+                facecolor="none",
+                edgecolor=mark.colour,
+                linewidth=mark.thickness,
+                linestyle=_dashes((3.0, 2.0) if mark.dashed else ()),
+                **plain,
+            )
         case Curve():
             first, second = mark.bends
             points = [(mark.x1, mark.y1), (first, mark.y1), (second, mark.y2), (mark.x2, mark.y2)]
@@ -123,6 +148,11 @@ def _add(figure: Any, mark: Mark, order: int, height: float) -> None:
             _write_words(figure, mark, order, place)
             return
     figure.add_artist(patch)
+
+
+def _dashes(lengths: tuple[float, ...]) -> Any:
+    """In points, whatever the thickness: matplotlib is told not to scale them."""
+    return (0, lengths) if lengths else "solid"
 
 
 def _write_words(figure: Any, mark: Words, order: int, place: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from attnlens.report.still.picture import POINTS_PER_MM, Box, Curve, Dot, Line, Mark, Picture, Words
+from attnlens.report.still.picture import POINTS_PER_MM, Arch, Box, Curve, Dot, Line, Mark, Picture, Words
 from attnlens.report.text import isolated
 
 __all__ = ["inline_svg", "svg"]
@@ -46,7 +46,14 @@ def _drawn(mark: Mark) -> str:
         case Line():
             return (
                 f'<path d="M{_short(mark.x1)} {_short(mark.y1)}L{_short(mark.x2)} {_short(mark.y2)}" '
-                f'stroke="{mark.colour}" stroke-width="{_short(mark.thickness)}"/>'
+                f'stroke="{mark.colour}" stroke-width="{_short(mark.thickness)}"{_dashes(mark.dash)}/>'
+            )
+        case Arch():
+            top = _short(mark.y - mark.rise)
+            return (
+                f'<path d="M{_short(mark.x1)} {_short(mark.y)}C{_short(mark.x1)} {top} {_short(mark.x2)} {top} '
+                f'{_short(mark.x2)} {_short(mark.y)}" fill="none" stroke="{mark.colour}" '
+                f'stroke-width="{_short(mark.thickness)}"{_dashes((3.0, 2.0) if mark.dashed else ())}/>'
             )
         case Curve():
             first, second = mark.bends
@@ -73,6 +80,10 @@ def _words(mark: Words) -> str:
         f'<text {place} font-size="{_short(mark.size)}" fill="{mark.colour}"{anchor}{weight}{turn} '
         f'xml:space="preserve">{_text(isolated(mark.text))}</text>'
     )
+
+
+def _dashes(lengths: tuple[float, ...]) -> str:
+    return f' stroke-dasharray="{" ".join(map(_short, lengths))}"' if lengths else ""
 
 
 def _text(text: str) -> str:
