@@ -12,7 +12,6 @@ from typing import Any
 from attnlens.report.comparison_figure import difference_heatmap, side_heatmap
 from attnlens.report.forest_figure import forest
 from attnlens.report.head_figure import head_map
-from attnlens.report.layer_figure import layer_lines
 from attnlens.report.link_figure import links_note, token_links
 from attnlens.report.outcome_figure import ablation_map, change_bars, state_bars
 from attnlens.report.pattern_figure import pattern_heatmap
@@ -27,7 +26,6 @@ __all__ = [
     "difference_heatmap",
     "forest",
     "head_map",
-    "layer_lines",
     "lens_grid",
     "links_note",
     "pattern_heatmap",

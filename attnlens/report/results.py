@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 SCHEMA = "attnlens.heads/1"
-SHOWN_BEST, SHOWN_WORST = 3, 2
 EXPLAINED = {"explained-by-position": "explained by position", "explained-by-POS": "explained by part of speech"}
 _NOT_JSON = "the file is not JSON ({}); choose the heads.json that attnlens probe wrote, or write it again."
 
@@ -91,13 +90,6 @@ class Label:
     def together_with(self) -> str:
         """Heads that stand in for this one, in words; empty where an intervention named none."""
         return in_words(map(Head.parse, (self.causal or {}).get("together_with", ())))
-
-    @property
-    def shown_examples(self) -> tuple[Example, ...]:
-        """Some of the best and some of the worst, which a page has room for."""
-        best = [example for example in self.examples if example.side == "best"]
-        worst = [example for example in self.examples if example.side == "worst"]
-        return (*best[:SHOWN_BEST], *worst[:SHOWN_WORST])
 
     @property
     def place(self) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
+import numpy as np
 import pytest
 
 from attnlens.errors import ResultsError
-from attnlens.report import figures
+from attnlens.report.file.svg import lines_svg
 from attnlens.report.html import heads_report
 from attnlens.report.layers import READABLE, layer_panels, parse_layers
 from attnlens.report.results import parse_results
@@ -89,23 +92,27 @@ def test_what_was_not_measured_is_said(rows):
     (panel,) = layer_panels(parse_layers(rows))
 
     assert panel.caption.startswith("Not measured")
-    assert figures.layer_lines(panel).data
+    assert "<circle" not in lines_svg(panel)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_figure_holds_the_scores_and_a_line_per_control(panel, theme):
-    figure = figures.layer_lines(panel, theme=theme)
+def test_the_chart_holds_the_scores_and_a_line_per_control(panel):
+    svg = str(lines_svg(panel))
+    chart = ElementTree.fromstring(svg)
 
-    named = {trace.name: trace for trace in figure.data}
-    score = named["score, 95 % interval"]
-    assert list(score.x) == [0, 1, 2, 3]
-    assert list(score.y) == [0.5, 0.625, 0.75, 0.6875]
-    assert list(score.error_y.array) == pytest.approx([0.02] * 4)
-    assert list(score.error_y.arrayminus) == pytest.approx([0.03] * 4)
-    assert list(named["random weights"].y) == [0.5] * 4
-    assert list(named["chosen on the other half"].x) == [2]
-    assert len(figure.data) == 4 + 2
-    assert HOSTILE not in figure.to_json().replace("\\u003c", "<")
+    points = [each for each in chart.iter("circle") if each.get("class") == "main"]
+    scores = np.array([0.5, 0.625, 0.75, 0.6875])
+    heights = np.array([float(point.get("cy")) for point in points])
+    rise = (heights[0] - heights[2]) / (scores[2] - scores[0])  # pixels for a whole share
+    np.testing.assert_allclose(heights[0] - heights, rise * (scores - scores[0]), atol=0.1)
+    places = np.array([float(point.get("cx").rstrip("%")) for point in points])
+    np.testing.assert_allclose(np.diff(places), np.diff(places)[0], atol=0.02)
+    bars = [each for each in chart.iter("line") if each.get("class") == "interval"]
+    assert [float(bar.get("y1")) - float(bar.get("y2")) for bar in bars] == pytest.approx([rise * 0.05] * 4, abs=0.2)
+    (ring,) = (each for each in chart.iter("circle") if each.get("class") == "chosen")
+    assert ring.get("cx") == points[2].get("cx")
+    kinds = {each.get("class") for each in chart.iter("line") if "control" in each.get("class")}
+    assert len(kinds) == len(panel.controls) == 4
+    assert HOSTILE not in svg
 
 
 def test_the_report_shows_layers_where_there_are_some(document, rows):

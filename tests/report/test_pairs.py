@@ -84,7 +84,10 @@ def test_labels_of_two_results_are_counted(document):
     html = comparison_report(parse_results(document), parse_results(other))
 
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
-    assert "1 with the same primary label 0 with another one 1 labelled in the first only 0 labelled in the second only" in text
+    assert (
+        "1 with the same primary label 0 with another one 1 labelled in the first only 0 labelled in the second only"
+        in text
+    )
     assert "0.1200" in text
     assert "<img" not in html
     assert [each["corpus"]["name"] for each in data(html)["results"]] == ["tiny.conllu", HOSTILE]
