@@ -24,7 +24,6 @@
       if (place === data.query) word.classList.add("is-query");
       if (weight !== null) {
         word.style.setProperty("--weight", `${Math.round(100 * weight)}%`);
-        word.classList.toggle("is-strong", weight > 0.55);
       }
       word.title = weight === null ? `${label}: hidden` : `${label}: ${(100 * weight).toFixed(1)} %`;
       line.append(word);

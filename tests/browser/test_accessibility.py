@@ -16,6 +16,8 @@ PAGES = {
     "stream": "#page .figure .main-svg",
     "intervene?off=L0H1&cut=3-1": "#outcome .figure .main-svg",
     "inside": "#model-diagram svg",
+    "inside/head?at=3&step=weights": "#steps-board .board",
+    "inside/heads?at=3": "#beside-board .board",
     "inside/block?part=attention": "#step-feed-forward .figure .main-svg",
 }
 

@@ -243,8 +243,8 @@ def _columns(steps: HeadSteps, chosen: list[int]) -> Iterator[Column]:
         ("unscaled", "softmax if unscaled", "weight", steps.unscaled),
         ("capped", "softcap", "number", steps.capped),
         ("added", "score" if steps.raw is None else "added", "number", steps.added),
+        ("logits", "score", "number", steps.logits if steps.raw is not None and steps.added is not None else None),
         ("seen", "visible", "seen", None if bool(steps.visible.all()) else steps.visible.double()),
-        ("logits", "score", "number", steps.logits if steps.raw is not None and _has_terms(steps) else None),
         ("weights", "softmax", "weight", steps.weights),
         ("values", "value", "vector", steps.values),
         ("weighted", "weight × value", "vector", steps.weighted),
@@ -256,11 +256,6 @@ def _columns(steps: HeadSteps, chosen: list[int]) -> Iterator[Column]:
         if kind in ("number", "weight") and key in ("added", "logits", "weights", "unscaled"):
             values[~steps.visible[chosen].numpy()] = np.nan
         yield Column(key, name, kind, values)
-
-
-def _has_terms(steps: HeadSteps) -> bool:
-    """Whether the last score of a key is not the scaled or capped one."""
-    return steps.added is not None
 
 
 def _steps(steps: HeadSteps, label: str) -> Iterator[HeadStep]:

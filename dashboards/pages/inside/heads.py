@@ -23,7 +23,7 @@ from dashboards.state import ViewState
 __all__ = ["PAGE", "draw_heads", "layout", "register"]
 
 _HINT = "Click a word, and see whom every head of the layer looks at. The layer is that of the head chosen above."
-_SIDE = "The darker a word, the more of its value the head takes. Click a head to choose it."
+_SIDE = "The stronger a word's colour, the more of its value the head takes. Click a head to choose it."
 _ADDS = (
     "Length: of what the head writes through W_O. Share: of the layer's output, by projection on it; the shares and "
     "that of the bias sum to 1, and one below 0 writes against the sum."

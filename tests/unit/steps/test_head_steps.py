@@ -10,8 +10,10 @@ from family_models import FAMILIES
 from opened_families import opened
 from torch import Tensor
 
+import attnlens
 from attnlens.errors import HeadAddressError, UsageError
 from attnlens.heads import Head
+from attnlens.report.inside.head_view import head_steps_view
 from attnlens.steps.head import head_steps
 from attnlens.steps.heads import many_heads
 
@@ -124,6 +126,34 @@ def test_what_does_not_exist_is_refused_by_name(head, query, error):
 
     with pytest.raises(error, match=r"no query 99|does not exist|no attention"):
         head_steps(lens, run, head, query)
+
+
+def test_half_precision_is_told_apart_from_a_step_that_is_missing():
+    lens = attnlens.load("attnlens/tiny-llama", dtype="bfloat16")
+    run = lens.capture("The keys are here.", points=("final",))
+    labels = tuple(token.label for token in run.tokens)
+
+    steps = head_steps(lens, run, "L1H2", 3)
+
+    view = head_steps_view(steps, labels, labels)
+    assert CLOSE < steps.gap < steps.limit == pytest.approx(16 * 2**-7)  # 8 bits of a number are kept
+    assert view.exact
+    assert "which is what bfloat16 keeps" in view.summary
+
+
+def test_torchs_own_layers_are_taken_apart_too():
+    layer = torch.nn.TransformerEncoderLayer(12, 3, 20, batch_first=True, dropout=0.0)
+    model = torch.nn.TransformerEncoder(layer, 2).eval()
+    inputs = torch.randn(1, 7, 12, generator=torch.Generator().manual_seed(0))
+    lens = attnlens.load(model=model, example=torch.randn(2, 9, 12))
+
+    steps = head_steps(lens, lens.capture(inputs=inputs), "L0H1", 3, inputs=inputs)
+
+    own = model.layers[0].self_attn
+    with torch.no_grad():
+        gave, weights = own(inputs, inputs, inputs, average_attn_weights=False)
+    assert gap(steps.weights, weights[0, 1, 3].double()) < CLOSE
+    assert gap(steps.layer_output, gave[0, 3].double()) < CLOSE
 
 
 def multiplied_out(steps: Any) -> Tensor:
