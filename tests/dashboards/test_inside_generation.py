@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from components import graphs_in, texts_in
+from family_models import FAMILIES
 
 import attnlens
-from attnlens.errors import UsageError
 from attnlens.report.inside import generation_view as views
 from attnlens.report.inside.generation_figure import cache_bars, row_bars
 from attnlens.steps.sampling import next_token_probabilities
@@ -93,9 +91,23 @@ def test_what_is_not_listed_is_summed_exactly(temperature, monkeypatch):
     )
 
 
-def test_a_head_of_the_encoder_sees_nothing_of_what_is_written():
-    with pytest.raises(UsageError, match="EL0H0 belongs to the encoder"):
-        views.row_view(SimpleNamespace(), "EL0H0")
+def test_an_encoder_decoder_writes_after_its_source(desk, shown):
+    family = FAMILIES["t5"]
+    lens = attnlens.load(model=family.build(), tokenizer=family.tokenizer())
+    desk.runs.adopt("attnlens/random", lens)
+    request = shown | {"text": "the keys", "kind": "write", "new_tokens": 3}
+
+    story, data, _, cache, *hidden = generation.draw_step(desk, request, "40", None, "light")
+    heads = ("DL0H1", "XL0H1", "EL0H1")
+    rows = {head: texts_in(generation.draw_row(desk, request, "40", head, "light")) for head in heads}
+
+    assert "→" in texts_in(story)
+    assert data["writes"]
+    assert hidden == [False, True]
+    assert "source are computed once" in texts_in(cache)
+    assert "in the text so far, by DL0H1" in rows["DL0H1"]
+    assert "in the source, by XL0H1" in rows["XL0H1"]
+    assert "EL0H1 belongs to the encoder" in rows["EL0H1"]
 
 
 def test_the_cache_is_drawn_as_it_grew(random_gpt2):

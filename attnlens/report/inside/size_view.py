@@ -222,7 +222,7 @@ def presets_table() -> Table:
          each.name, each.source)
         for each in PRESETS.values()
     )  # fmt: skip
-    return Table("Published configurations", ("model", "published", "active", "--preset", "source"), rows)
+    return Table("Presets and their sources", ("model", "published", "active", "--preset", "source"), rows)
 
 
 def short_count(amount: int) -> str:
