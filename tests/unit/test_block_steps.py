@@ -14,6 +14,7 @@ from torch.nn import functional
 
 import attnlens
 from attnlens.errors import CaptureError, HeadAddressError, UnsupportedModelError
+from attnlens.report.inside.block_view import block_view
 from attnlens.steps.block import block_steps
 from attnlens.steps.neurons import strongest_neurons
 
@@ -117,6 +118,9 @@ def test_shared_experts_are_what_is_written_beside_the_chosen_ones():
     with torch.no_grad():
         shared = torch.sigmoid(mlp.shared_expert_gate(given)) * mlp.shared_expert(given)
     torch.testing.assert_close(steps.experts.rest.float(), shared, rtol=1e-4, atol=1e-6)
+    view = block_view(steps, [token.label for token in run.tokens], 2)
+    facts = next(dict(step.facts) for step in view.steps if step.key == "feed-forward")
+    assert float(facts["length of the shared expert's part"]) == pytest.approx(float(shared[2].norm()), rel=1e-3)
 
 
 def test_neurons_are_ranked_by_what_they_write_and_speak_for_tokens():

@@ -233,6 +233,8 @@ def _sublayer(
     if steps.experts is not None:
         view = experts_view(steps.experts, labels, position)
         gap = gap_words(max(steps.experts.gap, steps.experts.router_gap), steps.limit, steps.dtype)
+        if view.rest is not None:
+            facts += (("length of the shared expert's part", written(view.rest)),)
         return StepView(part.kind, "Mixed experts", view.sentence, view.formula, facts, gap, inside=view)
     if steps.feed_forward is not None:
         dense = feed_forward_view(steps.feed_forward, position, strongest)
