@@ -43,28 +43,34 @@ def client(folder):
     return create_app(config).server.test_client()
 
 
+@pytest.fixture(scope="module")
+def embedded():
+    """A store that reads the embedded corpus once for all tests."""
+    return SentenceStore(DashboardConfig())
+
+
 def asked(client, **query) -> dict:
     return client.get("/sentences", query_string=query, headers=HOST).json
 
 
-def test_pages_together_are_the_corpus(store):
+def test_pages_together_are_the_corpus(embedded):
     expected = texts_in(embedded_corpus())
-    pages = [store.page(EMBEDDED, first=first) for first in range(0, len(expected), ON_PAGE)]
+    pages = [embedded.page(EMBEDDED, first=first) for first in range(0, len(expected), ON_PAGE)]
 
     assert [row for page in pages for row in page.rows] == list(enumerate(expected, 1))
     assert {page.total for page in pages} == {len(expected)}
     assert max(len(page.rows) for page in pages) == ON_PAGE
-    assert store.page(EMBEDDED, first=10**8).rows == pages[-1].rows
+    assert embedded.page(EMBEDDED, first=10**8).rows == pages[-1].rows
 
 
-def test_a_search_finds_what_contains_the_words(store):
+def test_a_search_finds_what_contains_the_words(embedded):
     matching = [row for row in enumerate(texts_in(embedded_corpus()), 1) if "the keys" in row[1].lower()]
 
-    page = store.page(EMBEDDED, " The KEYS ")
+    page = embedded.page(EMBEDDED, " The KEYS ")
 
     assert list(page.rows) == matching[:ON_PAGE]
     assert page.found == len(matching) > 0
-    assert store.page(EMBEDDED, "no such words").rows == ()
+    assert embedded.page(EMBEDDED, "no such words").rows == ()
 
 
 def test_a_file_is_read_below_the_allowed_folders_only(store, folder):
@@ -130,5 +136,7 @@ def test_what_cannot_be_listed_is_said_in_one_line(client, query, said):
     assert "\n" not in answer["error"]
 
 
-def test_a_place_that_is_no_number_is_the_beginning(client):
-    assert asked(client, **{"from": "-1"}) == asked(client, **{"from": "0"})
+def test_a_place_that_is_no_number_is_the_beginning(client, folder):
+    corpus = str(folder / "inside" / "few.conllu")
+
+    assert asked(client, corpus=corpus, **{"from": "-1"}) == asked(client, corpus=corpus, **{"from": "0"})

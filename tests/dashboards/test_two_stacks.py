@@ -14,6 +14,8 @@ from attnlens.interventions.metrics import Divergence
 from attnlens.interventions.sweeps import ablate_each
 from dashboards import classic, export
 from dashboards.changes import Changes, heads_in, read_cuts
+from dashboards.config import DashboardConfig
+from dashboards.desk import Desk
 from dashboards.pages import changing, compare, running, stream
 from dashboards.pages import head as head_page
 from dashboards.request import TARGET, WRITE
@@ -31,14 +33,14 @@ def lens():
     return attnlens.load(model=t5.build(), tokenizer=t5.tokenizer())
 
 
-@pytest.fixture
-def desk(make_desk, lens):
-    made = make_desk()
+@pytest.fixture(scope="module")
+def desk(lens):
+    made = Desk.of(DashboardConfig(model="attnlens/random"))
     made.runs.adopt("attnlens/random", lens)
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shown(desk) -> dict[str, Any]:
     request = {"model": "attnlens/random", "text": SOURCE, "kind": TARGET, "second": WRITTEN}
     return running.show_run(desk, request, "", "")[0]
