@@ -53,7 +53,7 @@ def _axes(figure: go.Figure, view: MaskView, named: bool) -> None:
     n_rows, n_columns = view.visible.shape
     longest = max((len(shortened(label, _LETTERS)) for label in (*view.rows, *view.columns)), default=1)
     room = 14 + 7 * longest if named else 8
-    cell = 24 if named else 12
+    cell = 20 if named else 12
     side = min(480, max(110, cell * max(n_rows, n_columns)))
     figure.update_layout(height=side + room + 8, margin={"l": room, "r": 8, "t": room, "b": 8})
     shared: dict[str, Any] = {"tickmode": "linear", "tick0": 0, "dtick": 1, "fixedrange": True, "constrain": "domain"}
