@@ -20,6 +20,7 @@ from attnlens.report.inside.positions_view import (
     bias_view,
     cosine_view,
     scheme_views,
+    schemes_table,
     score_view,
     table_view,
     turn_view,
@@ -102,6 +103,7 @@ def test_a_table_says_whether_the_formula_gives_it():
     rows = halves[:64].numpy()
     expected = rows[3] @ rows[7] / np.linalg.norm(rows[3]) / np.linalg.norm(rows[7])
     assert own.table().rows[3][8] == pytest.approx(expected, abs=1e-6)
+    assert len(own.table().rows) * len(own.table().columns) < 200
     assert cosine_view(halves).curves[0].values[0] == pytest.approx(1)
     assert positions_figure.likeness(own).data[0].z[3][7] == pytest.approx(expected, abs=1e-6)
     assert np.array_equal(positions_figure.table_columns(own, theme="dark").data[0].z, own.columns)
@@ -130,6 +132,9 @@ def test_every_scheme_is_there_and_starts_at_itself():
     for name, start in (("sinusoidal", 1), ("rope", 1), ("learned", 1), ("alibi", 0), ("relative bias", 0)):
         assert views[name].curves[0].values[0] == pytest.approx(start)
     assert "learned" not in scheme_views(4, 8, None)
+    table = schemes_table(views)
+    assert len(table.rows) * len(table.columns) < 200  # every cell is a component of the page
+    assert table.rows[8][table.columns.index("ALiBi, head 0")] == pytest.approx(-8 * alibi_slopes(4)[0].item())
     assert views["alibi"].curves[0].values[10] == pytest.approx(-10 * alibi_slopes(4)[0].item())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ __all__ = [
     "bias_view",
     "cosine_view",
     "scheme_views",
+    "schemes_table",
     "score_view",
     "table_view",
     "turn_view",
@@ -47,6 +49,8 @@ MOST_POSITIONS = 64
 
 _FURTHEST = 64
 _LONGEST = 512
+_TABLED = 12
+_DISTANCES = (*range(9), 12, 16, 24, 32, 48, _FURTHEST)  # of the table of all schemes
 _FORMULA = 1e-3  # a table within this of the formula is the formula; those in half precision are
 
 
@@ -66,10 +70,11 @@ class TableView:
     caption: str
 
     def table(self) -> Table:
-        """The cosines, a row per position."""
-        rows = tuple((place, *map(float, row)) for place, row in enumerate(self.cosines))
-        names = tuple(map(str, range(len(self.cosines))))
-        return Table(f"{self.title}: cosine of every two positions.", ("position", *names), rows)
+        """The cosines of the first positions, a row for each: thousands of cells would be no help to anybody."""
+        shown = self.cosines[:_TABLED, :_TABLED]
+        rows = tuple((place, *map(float, row)) for place, row in enumerate(shown))
+        names = tuple(map(str, range(len(shown))))
+        return Table(f"{self.title}: cosine of every two of the first positions.", ("position", *names), rows)
 
 
 def table_view(table: Float[Tensor, "position d_model"], scheme: str) -> TableView:
@@ -271,6 +276,13 @@ def scheme_views(n_heads: int, d_head: int, learned: Float[Tensor, "position d_m
         values = cosine_by_distance(learned[: len(apart)])
         found["learned"] = _scheme("learned", "cosine", "Likeness of two positions of a table.", {"cosine": values})
     return found
+
+
+def schemes_table(views: Mapping[str, CurveView]) -> Table:
+    """All schemes in one table, a row for some of the distances."""
+    curves = [(f"{view.title}, {curve.name}", curve) for view in views.values() for curve in view.curves]
+    rows = tuple((place, *(float(curve.values[place]) for _, curve in curves)) for place in _DISTANCES)
+    return Table("Every scheme by distance.", ("distance", *(name for name, _ in curves)), rows)
 
 
 def _scheme(name: str, unit: str, caption: str, values: dict[str, Tensor], *, steps: bool = False) -> CurveView:

@@ -19,6 +19,7 @@ from attnlens.report.inside.positions_view import (
     bias_view,
     cosine_view,
     scheme_views,
+    schemes_table,
     score_view,
     table_view,
     turn_view,
@@ -233,7 +234,7 @@ def _own_numbers(desk: Desk, run: Run, capture: Capture, head: Head, scheme: str
         html.Div(pictures, className="side-by-side"),
         note(f"{table.caption} {cosine.caption}"),
         folded("Likeness by distance as a table", data_table(cosine.table())),
-        folded("Likeness of every two positions as a table", data_table(table.table())),
+        folded("Likeness of every two of the first positions as a table", data_table(table.table())),
     ]
 
 
@@ -333,8 +334,7 @@ def draw_others(desk: Desk, run: Run, head: str, theme: str) -> list[Any]:
     views = scheme_views(stack.n_heads, stack.d_head, _learned(desk, run, stack.position, stack.letter))
     cards = [_scheme_card(name, views, theme, own=name == stack.position) for name in SCHEMES if name in views]
     cards.append(_scheme_card("none", views, theme, own=stack.position == "none"))
-    tables = [folded(f"{view.title} as a table", data_table(view.table())) for view in views.values()]
-    return [html.Div(cards, className="schemes"), *tables]
+    return [html.Div(cards, className="schemes"), folded("The numbers as a table", data_table(schemes_table(views)))]
 
 
 def _scheme_card(name: str, views: Mapping[str, CurveView], theme: str, *, own: bool) -> html.Article:
