@@ -53,6 +53,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
     )
 
 
+_LEAST_TEMPERATURE, _MOST_TEMPERATURE, _LEAST_TOP_P = 0.1, 2.0, 0.05
 _HOW = (
     "The model gives every token of its vocabulary a number, a logit. The softmax makes probabilities of them: "
     "p = exp(logit / temperature) / sum of all exp(logit / temperature). Click a token to write it."
@@ -67,36 +68,48 @@ def _knobs(view: ViewState) -> html.Div:
     """Temperature, top-k and top-p; the browser computes what they change."""
     return html.Div(
         [
-            _slider("Temperature", ids.TEMPERATURE, view.temp, low=0.1, high=2.0, step=0.05, usual=1.0),
+            _slider("Temperature", ids.TEMPERATURE, _temperature(view), low=_LEAST_TEMPERATURE, high=_MOST_TEMPERATURE),
             dmc.NumberInput(
                 id=ids.TOP_K,
                 label="Top k (0: all)",
-                value=_within(view.topk, 0, views.LISTED, 0, whole=True),
+                value=_top_k(view),
                 min=0,
                 max=views.LISTED,
                 step=1,
                 allowDecimal=False,
                 size="xs",
             ),
-            _slider("Top p (1: all)", ids.TOP_P, view.topp, low=0.05, high=1.0, step=0.05, usual=1.0),
+            _slider("Top p (1: all)", ids.TOP_P, _top_p(view), low=_LEAST_TOP_P, high=1.0),
         ],
         className="knobs",
     )
 
 
-def _slider(label: str, id: str, given: str, *, low: float, high: float, step: float, usual: float) -> html.Div:
+def _slider(label: str, id: str, value: float, *, low: float, high: float) -> html.Div:
     slider = dmc.Slider(
         id=id,
-        value=_within(given, low, high, usual),
+        value=value,
         min=low,
         max=high,
-        step=step,
+        step=0.05,
         precision=2,
         updatemode="drag",
         size="sm",
         **{"thumbLabel": label},
     )
     return html.Div([html.Span(label, className="field-label"), slider])
+
+
+def _temperature(view: ViewState) -> float:
+    return _within(view.temp, _LEAST_TEMPERATURE, _MOST_TEMPERATURE, 1.0)
+
+
+def _top_k(view: ViewState) -> float:
+    return _within(view.topk, 0, views.LISTED, 0, whole=True)
+
+
+def _top_p(view: ViewState) -> float:
+    return _within(view.topp, _LEAST_TOP_P, 1.0, 1.0)
 
 
 def _within(given: str, low: float, high: float, usual: float, *, whole: bool = False) -> float:
@@ -325,8 +338,8 @@ PAGE = Page(
     controls=(
         replace(POSITION_CONTROL, id=ids.MASKED_AT),
         Control("took", ids.TOOK, "data"),
-        Control("temp", ids.TEMPERATURE, shown=lambda view: view.temp),
-        Control("topk", ids.TOP_K, shown=lambda view: view.topk),
-        Control("topp", ids.TOP_P, shown=lambda view: view.topp),
+        Control("temp", ids.TEMPERATURE, shown=_temperature),
+        Control("topk", ids.TOP_K, shown=_top_k),
+        Control("topp", ids.TOP_P, shown=_top_p),
     ),
 )
