@@ -81,3 +81,17 @@ def test_a_mask_too_fine_to_be_seen_is_refused(llama_desk):
 
     assert "too fine to be seen" in texts_in(masks.draw_own(desk, long, "light"))
     assert len(graphs_in(masks.draw_kinds(desk, long, "light"))) == 6
+
+
+def test_a_table_of_thousands_of_cells_is_not_written_out():
+    import numpy as np
+
+    from attnlens.report.inside.curve_view import Curve, CurveView
+
+    places = tuple(range(-500, 501))
+    curve = Curve("L0H0", np.zeros(len(places)))
+
+    shown = positions._curve(CurveView(places, "distance", (curve,), "logits", "Bias", ""), "light")
+
+    assert "too many for a page" in texts_in(shown)
+    assert len(graphs_in(shown)) == 1

@@ -57,6 +57,7 @@ __all__ = [
 PATH = "/inside/positions"
 _EXAMPLE_TABLE = "attnlens/tiny-gpt2"  # a learned table for models that have none
 _LONG_TEXT = 40_000  # characters
+_MOST_CELLS = 1200  # of the largest table that is written out
 _DIALS_HINT = (
     "One dial per pair of numbers: the solid hand is the query's, the dotted one the key's. Move both along, and all "
     "hands turn but no number changes; pull them apart, and the score does."
@@ -247,8 +248,18 @@ def _curve(view: CurveView, theme: str) -> list[Any]:
         html.H3(view.title, className="part-title"),
         picture(drawn.curves(view, theme=theme), view.title),
         note(view.caption),
-        folded("The numbers as a table", data_table(view.table())),
+        folded("The numbers as a table", _table(view)),
     ]
+
+
+def _table(view: CurveView) -> Any:
+    """The numbers, where a page can carry so many cells."""
+    table = view.table()
+    if len(table.rows) * len(table.columns) > _MOST_CELLS:
+        return note(
+            f"{len(table.rows)} rows of {len(table.columns)} numbers are too many for a page; shorten the text."
+        )
+    return data_table(table)
 
 
 def pair_options(desk: Desk, run: Run) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
