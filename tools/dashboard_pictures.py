@@ -1,4 +1,4 @@
-"""Make the README's pictures of the dashboard: a still, and a recording of what a person does, each light and dark.
+"""Make the pictures of the dashboard in the README and the guides, each light and dark: stills, and a recording.
 
 Needs Chromium (tools/chromium.sh) and the development tools. With --results the heads carry labels of a probe result.
 """
@@ -27,6 +27,14 @@ MODEL = "attnlens/minilm"
 STILL = "The girl said that she had given the old book to her brother."
 TYPED = "The keys to the cabinet are on the table."
 STILL_SIZE, SIZE = (1440, 1000), (1440, 880)
+NARROW = (390, 844)
+# Pages of `/inside` in the guide -> size, and what they show.
+INSIDE = {
+    "inside-head": ("inside/head", SIZE, {"model": "attnlens/tiny-llama", "head": "L1H3", "at": "5", "step": "scaled"}),
+    "inside-block": ("inside/block", SIZE, {"model": "attnlens/tiny-gpt2", "head": "L2H1", "at": "5"}),
+    "inside-generation": ("inside/generation", NARROW, {"model": "attnlens/tiny-gpt2", "head": "L2H1"}),
+    "inside-masks": ("inside/masks", NARROW, {"model": "attnlens/tiny-llama", "head": "L1H3"}),
+}
 MOST_BYTES = 1_500_000
 REST_MS = 400  # the page has drawn what it was asked for
 _POINTER = """() => {
@@ -84,6 +92,8 @@ def main() -> None:
             for scheme in ("light", "dark"):
                 still(browser, address, scheme, options)
                 record(browser, address, scheme)
+                for name in INSIDE:
+                    inside(browser, address, scheme, name)
         browser.close()
 
 
@@ -92,6 +102,23 @@ def still(browser: Any, address: str, scheme: str, options: argparse.Namespace) 
     page = _open(browser, address, scheme, STILL_SIZE, _view(STILL, options.head, options.results))
     taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     taken.quantize(256).save(FOLDER / f"dashboard-{scheme}.png", optimize=True)
+    page.close()
+
+
+def inside(browser: Any, address: str, scheme: str, name: str) -> None:
+    """A page of `/inside`; of a narrow one what stands below the rail."""
+    path, size, view = INSIDE[name]
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    page.set_default_timeout(120_000)
+    page.goto(f"{address}{path}?{urlencode({'text': TYPED} | view)}")
+    page.locator(".inside-page .card").nth(1).wait_for()
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(4 * REST_MS)
+    if size == NARROW:
+        page.locator(".inside-page .sections").evaluate("part => part.scrollIntoView()")
+        page.wait_for_timeout(REST_MS)
+    taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    taken.quantize(128).save(FOLDER / f"{name}-{scheme}.png", optimize=True)
     page.close()
 
 
