@@ -18,6 +18,11 @@ PAGES = {
     "inside": "#model-diagram svg",
     "inside/head?at=3&step=weights": "#steps-board .board",
     "inside/heads?at=3": "#beside-board .board",
+    "inside/positions": ".inside-page .figure .main-svg",
+    "inside/masks": ".inside-page .figure .main-svg",
+    "inside/generation": ".inside-page .card",
+    "inside/size": ".inside-page .figure .main-svg",
+    "inside/kinds": ".inside-page .card",
     "inside/block?part=attention": "#step-feed-forward .figure .main-svg",
 }
 
