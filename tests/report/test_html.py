@@ -245,6 +245,18 @@ def test_the_prediction_without_a_head_stands_beside_the_one_with_it(ablated):
     assert max(changed["values"][1]) > 0
 
 
+def test_a_head_of_the_last_layer_moves_no_attention_and_colours_no_map():
+    lens = attnlens.load("attnlens/tiny-gpt2")
+    run = lens.capture("The keys to the cabinet", points=())
+
+    page = Page(run_report(run, ablate=["L2H1"], lens=lens))
+
+    view = page.data["page"]["view"]
+    assert "without" not in view["metrics"][""]
+    assert view["metric"] in view["metrics"][""]
+    assert "No head looks elsewhere for it" in " ".join(page.texts)
+
+
 def test_heads_cannot_be_switched_off_without_the_model(bert_run):
     with pytest.raises(UsageError, match="-m MODEL TEXT instead of a file"):
         run_report(bert_run, ablate=["L0H0"])

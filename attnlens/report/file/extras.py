@@ -26,6 +26,8 @@ __all__ = ["Extras", "HeadNumbers", "Without", "measured_extras", "points_of", "
 
 # Tokens beyond which a page holds no maps of measures.
 LONGEST = 512
+# Divergence, in nats, below which two patterns are the same but for rounding.
+SAME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,18 @@ class Without:
         heads: that were switched off, in words.
         view: the prediction before and after, or the last states where nothing is predicted.
         numbers: how far every head's attention is from what it was.
+        letter: of the stack whose heads these are.
     """
 
     heads: str
     view: ChangeView | StatesView
     numbers: HeadNumbers
     letter: str
+
+    @property
+    def moves_attention(self) -> bool:
+        """Whether any head looks elsewhere now; behind the last layer there is none that could."""
+        return bool((self.numbers.values > SAME).any())
 
 
 def points_of(names: Sequence[str]) -> tuple[str, ...]:
@@ -157,7 +165,7 @@ def without_heads(lens: Lens, run: Capture, again: dict[str, Any], heads: Sequen
         unit="nats",
         description=f"Jensen-Shannon divergence between the head's rows before and after {off} wrote nothing.",
         low=0.0,
-        high=max(float(np.nanmax(comparison.divergence().numpy(), initial=0.0)), 1e-6),
+        high=max(float(np.nanmax(comparison.divergence().numpy(), initial=0.0)), SAME),
         values=comparison.divergence().numpy(),
     )
     return Without(off, view, numbers, run.anatomy.main_stack)

@@ -157,14 +157,15 @@ def _packed(run: Capture, letter: str, inside: Sequence[Head], ranked: Sequence[
 def _add_extras(numbers: dict[str, dict[str, HeadNumbers]], extras: Extras, without: Without | None) -> None:
     for (letter, name), each in extras.heads.items():
         numbers.setdefault(letter, {})[name] = each
-    if without is not None:
+    if without is not None and without.moves_attention:
         numbers[without.letter]["without"] = without.numbers
 
 
 def _first_metric(extras: Extras, without: Without | None, letter: str) -> str:
     """What the head map shows at first: what was asked for."""
     asked = [name for of, name in extras.heads if of == letter]
-    return "without" if without is not None else asked[0] if asked else METRIC
+    moved = without is not None and without.moves_attention
+    return "without" if moved else asked[0] if asked else METRIC
 
 
 def _labels(results: HeadResults | None, main: str) -> dict[str, list[dict[str, str]]]:
