@@ -7,8 +7,10 @@ CORPUS ?= attnlens/grammar
 TEXT ?= The keys to the cabinet are on the table.
 OUT ?= out
 TORCH ?= 2.13.0
-# As many workers as there are processors, up to four: each loads torch. PYTEST_ARGS= runs the tests in one process.
-PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist worksteal
+# One worker more than there are processors, up to four: each loads torch, and tests wait for browsers and servers.
+# PYTEST_ARGS= runs the tests in one process.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 3 ? n + 1 : 4)))
+PYTEST_ARGS ?= -n $(WORKERS) --dist worksteal
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -106,7 +106,7 @@ def vector_text(values: np.ndarray, width: int) -> str:
 
     >>> import numpy as np
     >>> vector_text(np.arange(20.0), 40)
-    '  0.000   1.000 …17 more…  19.000'
+    '  0.000   1.000 …17 more… 19.000'
     """
     shown = [number(value, 3) for value in values.tolist()]
     if len(shown) <= max(2, width // _NUMBER):

@@ -14,7 +14,8 @@ import pytest
 import typer
 
 COMMANDS = (
-    "models show capture measure measures ablate patch probe compare merge calibrate report serve size doctor"
+    "models show capture measure measures ablate patch probe compare merge calibrate report "
+    "open figure export serve size doctor"
 ).split()
 
 

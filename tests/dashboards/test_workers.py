@@ -100,7 +100,7 @@ class Workers:
         if not hasattr(self, "question"):
             with urllib.request.urlopen(f"{self.address}/_dash-dependencies", timeout=120) as answer:
                 self.question = next(one for one in json.load(answer) if one["output"].startswith("..run.data"))
-        values = {"request": request, "results": results, "head": ""}
+        values = {"request": request, "results": results, "head": "", "run": None}
         given = {
             kind: [
                 {"id": one["id"], "property": one["property"], "value": values[one["id"]]}
