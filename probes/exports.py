@@ -12,7 +12,8 @@ from jaxtyping import Float
 from attnlens.capture.run import Capture
 from attnlens.errors import UsageError
 from attnlens.exports.registry import Export, Wanted, heads_wanted
-from attnlens.files import whole_file, write_text
+from attnlens.exports.writing import as_json_text, write_arrays, write_csv, write_parquet
+from attnlens.files import write_text
 from attnlens.report.tables import cell_text
 from probes.opening import open_report
 
@@ -51,15 +52,12 @@ def _write_csv(wanted: Wanted, path: Path) -> str:
     frame = _cells(wanted)
     for column in frame.select_dtypes(["object", "string"]):
         frame[column] = [cell_text(value) if isinstance(value, str) else None for value in frame[column]]
-    with whole_file(path) as part:
-        frame.to_csv(part, index=False, lineterminator="\r\n")
+    write_csv(frame, path)
     return ""
 
 
 def _write_parquet(wanted: Wanted, path: Path) -> str:
-    frame = _cells(wanted)
-    with whole_file(path) as part:
-        frame.to_parquet(part, index=False)
+    write_parquet(_cells(wanted), path)
     return ""
 
 
@@ -71,8 +69,7 @@ def _write_npz(wanted: Wanted, path: Path) -> str:
         values = frame[column]
         texts = values.dtype == object or str(values.dtype).startswith(("string", "str"))
         arrays[column] = values.fillna("").astype(str).to_numpy(dtype=np.str_) if texts else values.to_numpy()
-    with whole_file(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_arrays(arrays, path)
     return ""
 
 
@@ -95,8 +92,6 @@ class _Sequence:
 
 
 def _write_headvis(wanted: Wanted, folder: Path) -> str:
-    import json
-
     from probes.headvis import Sampling, headvis_files
 
     anatomy = wanted.runs[0].anatomy
@@ -111,7 +106,7 @@ def _write_headvis(wanted: Wanted, folder: Path) -> str:
     # Each run was chosen by hand, so each is kept.
     sampling = Sampling(texts=len(seen), intervals=min(10, len(seen)), per_interval=len(seen))
     for name, content in headvis_files(anatomy, seen, sampling, labels, "runs"):
-        write_text(folder / name, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+        write_text(folder / name, as_json_text(content))
     return ""
 
 

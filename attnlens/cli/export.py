@@ -12,6 +12,7 @@ from attnlens.cli.options import (
     AllowPickle,
     Device,
     Dtype,
+    ModelOfText,
     TargetOption,
     TrustRemoteCode,
     listed,
@@ -19,6 +20,7 @@ from attnlens.cli.options import (
     read_text,
     text_or_pair,
 )
+from attnlens.cli.paths import check_output, holds_results
 from attnlens.errors import UsageError
 from attnlens.heads import Head
 
@@ -46,10 +48,7 @@ def export(
     labels: Annotated[
         Path | None, typer.Option("--labels", metavar="DIR", help="Probe results whose labels headvis shows.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="An embedded model, a folder or a hub id, to run TEXT."),
-    ] = None,
+    model: ModelOfText = None,
     points: Annotated[
         str, typer.Option("--points", metavar="NAMES", help="With -m: what transformerlens gets beside attention.")
     ] = "embed,attn_out,mlp_out,resid_post,q,k,v,z",
@@ -94,7 +93,6 @@ def export(
 
 def _check_output(output: Path, form: str, kind: str, sources: list[str], force: bool) -> None:
     """Before long work: whether the file, or the first of the folder's, may be written."""
-    from attnlens.cli.report import check_output
     from attnlens.exports.registry import exports_of
 
     is_file = bool(exports_of(kind)[form].endings)
@@ -102,8 +100,7 @@ def _check_output(output: Path, form: str, kind: str, sources: list[str], force:
 
 
 def _is_results(sources: list[str]) -> bool:
-    first = Path(sources[0])
-    found = first.is_dir() or first.name == "heads.json"
+    found = holds_results(Path(sources[0]))
     if found and len(sources) > 1:
         raise UsageError(f"{len(sources)} folders of results; export them one by one, or put them together by merge.")
     return found

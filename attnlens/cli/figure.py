@@ -13,9 +13,11 @@ from attnlens.cli.options import (
     Device,
     Dtype,
     HeadOption,
+    ModelOfText,
     TargetOption,
     TrustRemoteCode,
 )
+from attnlens.cli.paths import check_output
 from attnlens.errors import UsageError
 from attnlens.heads import Head
 
@@ -39,10 +41,7 @@ def figure(
         str,
         typer.Option("--output", "-o", metavar="OUT", help="OUT.svg, OUT.pdf or OUT.png; '-' prints it as text."),
     ] = TERMINAL,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="An embedded model, a folder or a hub id, to run TEXT."),
-    ] = None,
+    model: ModelOfText = None,
     head: HeadOption = None,
     words: Annotated[bool, typer.Option("--words", help="Whole words instead of tokens.")] = False,
     hide_special: Annotated[bool, typer.Option("--hide-special", help="Leave out [CLS], <s> and the like.")] = False,
@@ -117,7 +116,6 @@ def figure(
 
 def _check_output(output: str, width: str, dpi: int, sources: list[str], force: bool) -> None:
     """Mistakes that need no model to be found."""
-    from attnlens.cli.report import check_output
     from attnlens.report.still.picture import width_of
     from attnlens.report.still.saving import check_dpi, format_of
 

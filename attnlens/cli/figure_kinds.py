@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlens.cli import console
 from attnlens.cli.options import load_lens, read_text, text_or_pair
+from attnlens.cli.paths import existing_path, holds_results
 from attnlens.errors import ResultsError, UsageError
 from attnlens.heads import Head
 
@@ -65,7 +66,7 @@ class Asked:
             raise UsageError("--target belongs to a text that a model runs: -m MODEL TEXT --target TEXT.")
         from attnlens.capture.bundle import open_run
 
-        return open_run(_existing(source))
+        return open_run(existing_path(source))
 
     def results(self) -> HeadResults | None:
         """The labels that were named."""
@@ -112,7 +113,7 @@ def _map(asked: Asked) -> Drawn:
     from attnlens.report.results import load_results
     from attnlens.report.views import head_map_view, results_map_view
 
-    if asked.model is None and _is_results(source):
+    if asked.model is None and holds_results(existing_path(source)):
         view = results_map_view(load_results(source))
     else:
         letter = asked.head.stack if asked.head is not None else ""
@@ -145,7 +146,7 @@ def _forest(asked: Asked) -> Drawn:
     from attnlens.report.results import load_results
     from attnlens.report.tables import Table, number
 
-    results = load_results(_existing(source))
+    results = load_results(existing_path(source))
     found = results.of(head)
     rows = tuple(
         (label.name, number(label.score), _interval(label.ci), number(label.baseline), label.failed or "")
@@ -161,7 +162,7 @@ def _evidence(asked: Asked) -> Drawn:
     from attnlens.report.evidence_view import evidence_view
     from attnlens.report.results import load_results
 
-    found = load_results(_existing(source)).of(head)
+    found = load_results(existing_path(source)).of(head)
     labels = [*found.labels, *found.weak]
     if not labels:
         raise ResultsError(f"{head} has no label, nor nearly one, in these results; choose a labelled head.")
@@ -175,7 +176,7 @@ def _layers(asked: Asked) -> Drawn:
     from attnlens.report.layers import layer_panels
     from attnlens.report.results import load_results
 
-    panels = {panel.task: panel for panel in layer_panels(load_results(_existing(source)).layers)}
+    panels = {panel.task: panel for panel in layer_panels(load_results(existing_path(source)).layers)}
     if not panels:
         raise ResultsError("these results read nothing off the residual stream; probe linear, or all --with-stream.")
     task = next(iter(panels)) if asked.task is None else asked.task
@@ -218,23 +219,6 @@ KINDS: Mapping[str, Callable[[Asked], Drawn]] = {
     "layers": _layers,
     "compare": _compare,
 }
-
-
-def _existing(source: str) -> Path:
-    path = Path(source)
-    try:
-        found = path.exists()
-    except OSError:  # longer than a file name can be
-        found = False
-    if not found:
-        shown = source if len(source) <= 60 else f"{source[:60]}..."
-        raise UsageError(f"{shown!r} is no file or folder; to run it as a text, name the model: -m MODEL.")
-    return path
-
-
-def _is_results(source: str) -> bool:
-    path = _existing(source)
-    return path.is_dir() or path.suffix == ".json"
 
 
 def _mixing_text(maps: Maps) -> tuple[Any, ...]:

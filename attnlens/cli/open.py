@@ -10,7 +10,7 @@ import typer
 
 from attnlens.cli import console
 from attnlens.cli.options import JsonOption
-from attnlens.cli.report import check_output
+from attnlens.cli.paths import RESULTS, check_output
 from attnlens.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from attnlens.report.results import HeadResults
 
 __all__ = ["open_command"]
-
-_RESULTS = "heads.json"
 
 
 def open_command(
@@ -81,7 +79,7 @@ def _restored(opened: OpenedReport, output: Path, at: int, force: bool) -> Path:
         raise UsageError(f"the report holds {len(opened.results)} probe results, none as number {at + 1}.{hint}")
     from attnlens.files import write_text
 
-    target = output if output.suffix == ".json" else output / _RESULTS
+    target = output if output.suffix == ".json" else output / RESULTS
     check_output(target, [], force)
     write_text(target, json.dumps(opened.results[at].document, ensure_ascii=False, indent=1) + "\n")
     return target

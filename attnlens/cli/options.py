@@ -19,6 +19,7 @@ __all__ = [
     "HeadOption",
     "JsonOption",
     "MaxMemory",
+    "ModelOfText",
     "ModelOption",
     "TargetOption",
     "TextArgument",
@@ -37,6 +38,10 @@ ModelOption = Annotated[
     typer.Option(
         "--model", "-m", metavar="MODEL", help="An embedded model (see 'attnlens models'), a folder or a hub id."
     ),
+]
+ModelOfText = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="MODEL", help="An embedded model, a folder or a hub id, to run TEXT."),
 ]
 TextArgument = Annotated[str, typer.Argument(metavar="TEXT", help="The sentence; '-' reads it from stdin.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,14 +14,16 @@ from attnlens.cli.options import (
     Device,
     Dtype,
     HeadOption,
+    ModelOfText,
     TargetOption,
     TrustRemoteCode,
     load_lens,
     read_text,
     text_or_pair,
 )
-from attnlens.errors import OutputError, UsageError
-from attnlens.files import check_writable, write_text
+from attnlens.cli.paths import check_output, existing_path, holds_results
+from attnlens.errors import UsageError
+from attnlens.files import write_text
 from attnlens.heads import Head
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from attnlens.models.lens import Lens
 
 __all__ = ["report"]
-
-RESULTS = "heads.json"
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,7 @@ def report(
     other: Annotated[
         str | None, typer.Argument(metavar="OTHER", help="Another of the same kind: a report on both side by side.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="MODEL", help="An embedded model, a folder or a hub id, to run TEXT."),
-    ] = None,
+    model: ModelOfText = None,
     labels: Annotated[
         Path | None,
         typer.Option("--labels", metavar="DIR", help="Probe results of the same model: its heads carry their labels."),
@@ -120,7 +116,7 @@ def report(
         html = _of_text(model, read_text(source), target, asked, options)
     elif target is not None:
         raise UsageError("--target belongs to a text that a model runs: -m MODEL TEXT --target TEXT.")
-    elif _holds_results(_existing(source)):
+    elif holds_results(existing_path(source)):
         if asked.of_runs:
             raise UsageError(
                 "--labels, --head, --measure, --ablate and --precision belong to a text or a .attn file; a folder "
@@ -138,46 +134,6 @@ def report(
         say_offline(output)
 
 
-def check_output(output: Path, sources: Sequence[str], force: bool) -> None:
-    """Find out before long work whether the file can be written, and keep one that is there.
-
-    Raises:
-        OutputError: it cannot, it is one of the sources, or it is there and nobody said --force.
-    """
-    check_writable(output)
-    if not output.exists():
-        return
-    if any(_is_same(output, source) for source in sources):
-        raise OutputError(f"cannot write {output}: it is the run itself; choose another output path.")
-    if not force:
-        raise OutputError(f"{output} exists already and is kept; choose another output path, or add --force.")
-
-
-def _is_same(output: Path, source: str) -> bool:
-    try:
-        return output.samefile(source)
-    except OSError:
-        return False
-
-
-def _existing(source: str) -> Path:
-    """The path that the user means, unless it is a sentence without a model."""
-    path = Path(source)
-    try:
-        found = path.exists()
-    except OSError:  # longer than a file name can be
-        found = False
-    if not found:
-        shown = source if len(source) <= 60 else f"{source[:60]}..."
-        raise UsageError(f"{shown!r} is no file or folder; to run it as a text, name the model: -m MODEL.")
-    return path
-
-
-def _holds_results(path: Path) -> bool:
-    """True for a folder and for `heads.json` itself."""
-    return path.is_dir() or path.name == RESULTS
-
-
 def _of_text(model: str, text: str, target: str | None, asked: Asked, options: dict[str, Any]) -> str:
     from attnlens.report.file.extras import points_of
     from attnlens.report.results import load_results
@@ -185,9 +141,6 @@ def _of_text(model: str, text: str, target: str | None, asked: Asked, options: d
     results = None if asked.labels is None else load_results(asked.labels)
     points = points_of(asked.measures)
     lens = load_lens(model, **options)
-    for head in (asked.head, *map(Head.parse, asked.ablate)):
-        if head is not None and not lens.anatomy.stacks:
-            head.within(lens.anatomy.n_layers, lens.anatomy.n_heads)
     if results is not None:
         results.check_same_model(lens.anatomy)
     again = text_or_pair(lens, text, target)
@@ -211,7 +164,7 @@ def _of_two(
     if model is None:
         if other is None or against is not None or target is not None:
             raise UsageError("--against and --target belong to a text that a model runs: -m MODEL TEXT.")
-        first, second = _pair_of_files(_existing(source), _existing(other))
+        first, second = _pair_of_files(existing_path(source), existing_path(other))
     else:
         if other is not None and against is not None:
             raise UsageError("either two texts in one model, or --against another model with one text; not both.")
@@ -230,9 +183,9 @@ def _pair_of_files(first: Path, second: Path) -> tuple[Any, Any]:
     from attnlens.capture.bundle import open_run
     from attnlens.report.results import load_results
 
-    if _holds_results(first) != _holds_results(second):
+    if holds_results(first) != holds_results(second):
         raise UsageError("a run is compared with a run, a folder of probe results with a folder; give two of a kind.")
-    read = load_results if _holds_results(first) else open_run
+    read = load_results if holds_results(first) else open_run
     return read(first), read(second)
 
 

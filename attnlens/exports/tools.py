@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from attnlens.capture.cache_names import ActivationNames
 from attnlens.capture.run import Capture
 from attnlens.errors import CaptureError, UsageError
 from attnlens.exports.registry import Export, Wanted, heads_wanted
-from attnlens.files import whole_file, write_text
+from attnlens.exports.writing import write_arrays, write_json
+from attnlens.files import whole_file
 from attnlens.report.classic import bertviz_parameters
 
 __all__ = ["BERTVIZ", "CIRCUITSVIS", "TRANSFORMERLENS", "cached_activations", "circuitsvis_arguments"]
@@ -55,14 +55,12 @@ def cached_activations(run: Capture) -> tuple[dict[str, torch.Tensor], list[str]
 
 
 def _write_bertviz(wanted: Wanted, path: Path) -> str:
-    document = bertviz_parameters(wanted.runs[0])
-    write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+    write_json(bertviz_parameters(wanted.runs[0]), path)
     return ""
 
 
 def _write_circuitsvis(wanted: Wanted, path: Path) -> str:
-    document = circuitsvis_arguments(wanted)
-    write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+    write_json(circuitsvis_arguments(wanted), path)
     return ""
 
 
@@ -70,14 +68,12 @@ def _write_cache(wanted: Wanted, path: Path) -> str:
     found, left = cached_activations(wanted.runs[0])
     if not found:
         raise UsageError("the run holds nothing under these names; capture it with --points.")
-    with whole_file(path) as part:
-        if path.suffix.lower() == ".npz":
-            arrays: dict[str, Any] = {name: _array(tensor) for name, tensor in found.items()}
-            with part.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-        else:
-            from safetensors.torch import save_file
+    if path.suffix.lower() == ".npz":
+        write_arrays({name: _array(tensor) for name, tensor in found.items()}, path)
+    else:
+        from safetensors.torch import save_file
 
+        with whole_file(path) as part:
             save_file({name: tensor.clone() for name, tensor in found.items()}, part)
     kinds = dict.fromkeys(".".join("N" if piece.isdigit() else piece for piece in name.split(".")) for name in left)
     return f"the run was not asked for {', '.join(kinds)}" if kinds else ""

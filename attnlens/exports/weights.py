@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnlens.capture.run import Capture
-from attnlens.errors import OutputError, UsageError
+from attnlens.errors import UsageError
 from attnlens.exports.registry import Export, Wanted, heads_wanted
-from attnlens.files import whole_file, write_text
+from attnlens.exports.writing import write_arrays, write_csv, write_json, write_parquet
 from attnlens.report.maps import maps_of, tokens_of
 from attnlens.report.tables import cell_text
 
@@ -116,25 +115,17 @@ def _check_size(n: int) -> None:
 
 
 def _write_csv(wanted: Wanted, path: Path) -> str:
-    frame = weights_frame(wanted)
-    with whole_file(path) as part:
-        frame.to_csv(part, index=False, lineterminator="\r\n")
+    write_csv(weights_frame(wanted), path)
     return ""
 
 
 def _write_parquet(wanted: Wanted, path: Path) -> str:
-    frame = weights_frame(wanted)
-    with whole_file(path) as part:
-        frame.to_parquet(part, index=False)
+    write_parquet(weights_frame(wanted), path)
     return ""
 
 
 def _write_json(wanted: Wanted, path: Path) -> str:
-    document = run_document(wanted)
-    try:
-        write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
-    except (ValueError, UnicodeEncodeError) as error:
-        raise OutputError(f"this run cannot be written as JSON ({error}); take npz.") from error
+    write_json(run_document(wanted), path)
     return ""
 
 
@@ -156,8 +147,7 @@ def _write_npz(wanted: Wanted, path: Path) -> str:
         )
     if not arrays:
         raise UsageError("no head to export: the run holds none of those that were asked for.")
-    with whole_file(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_arrays(arrays, path)
     return ""
 
 
