@@ -201,5 +201,5 @@ def corpus_of(desk: Desk, run: Mapping[str, Any]) -> list[Capture]:
     """Runs of the embedded corpus, which means and resampled values are taken from; kept for the next change."""
     from attnlens.interventions.sources import corpus_runs
 
-    lens = desk.runs.lens(str(run["model"]))
+    lens = desk.lens(run)
     return desk.memo.get(("corpus", run["model"], desk.stamp(run)[1]), lambda: corpus_runs(lens))

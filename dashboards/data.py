@@ -170,7 +170,7 @@ def _mixing(desk: Desk, given: Given, measure: str, run: Capture, head: Head) ->
 
     if measure in MIXINGS and needs_points(measure):
         run = desk.run(given, points=True)
-    lens = None if given.get("run") else desk.runs.lens(given["model"])
+    lens = None if given.get("run") else desk.lens(given)
     return mixing_map(measure, run, head, _choice(given), lens=lens)
 
 

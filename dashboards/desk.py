@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnlens.errors import ModelNotFoundError, ResultsError
+from attnlens.errors import CaptureError, ModelNotFoundError, ResultsError
 from dashboards.abilities import kinds_of_files, kinds_of_lens
 from dashboards.choices import Choice, ModelChoices
 from dashboards.config import DashboardConfig
@@ -83,6 +83,18 @@ class Desk:
             AttnlensError: it cannot be run.
         """
         return self.runs.open(RunRequest.from_json(request), points=points)
+
+    def lens(self, request: Mapping[str, Any]) -> Lens:
+        """The model that made the run which a page's store names.
+
+        Raises:
+            CaptureError: an uploaded run, which brings no model along.
+            AttnlensError: the model cannot be opened.
+        """
+        asked = RunRequest.from_json(request)
+        if asked.run:
+            raise CaptureError("this run came from a file, without its model; type a text and press Run to see this.")
+        return self.runs.lens(asked.model)
 
     def linked(self, given: Mapping[str, str]) -> Capture:
         """The run that an address names. An address alone opens no new model: pages ask for runs that they show.

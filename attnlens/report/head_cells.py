@@ -29,7 +29,7 @@ def head_cells(view: HeadMapView, letter: str = "") -> dict[str, Any]:
         "categories" that occur with their names, and for each address: its "share" of the scale from 0 to 1 or None,
         "category" and "glyph" of the label or "", and "lines" of plain text.
     """
-    low, high = _range(view)
+    low, high = view.scale
     metric = None if view.values is None or np.isnan(view.values).all() else view.metric
     cells = {}
     for head in view.heads():
@@ -66,15 +66,6 @@ def head_labels(results: HeadResults) -> dict[str, list[list[str]]]:
 def _said(label: Label) -> str:
     sure = "" if label.confidence is None else f", confidence {number(label.confidence)}"
     return f"score {number(label.score)}{sure}"
-
-
-def _range(view: HeadMapView) -> tuple[float, float]:
-    """The ends of the scale: of the number's range, or the largest value where that has no end."""
-    if view.metric is None or view.values is None:
-        return 0.0, 1.0
-    low = view.metric.low
-    high = view.metric.high if view.metric.high is not None else float(np.nanmax(view.values, initial=low))
-    return low, max(high, low + 1e-9)
 
 
 def _lines(view: HeadMapView, head: Head) -> list[str]:

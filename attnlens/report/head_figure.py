@@ -149,10 +149,9 @@ def _cell_colour(view: HeadMapView, head: Head, colours: Theme) -> str:
     value = view.value(head)
     if value is None:
         return colours.surface
-    assert view.values is not None
-    high = view.metric.high or float(np.nanmax(view.values)) or 1.0
+    low, high = view.scale
     last = len(colours.sequential) - 1
-    return colours.sequential[round(last * min(1.0, max(0.0, value / high)))]
+    return colours.sequential[round(last * min(1.0, max(0.0, (value - low) / (high - low))))]
 
 
 def _frame(head: Head, colours: Theme) -> dict[str, Any]:

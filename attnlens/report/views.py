@@ -82,6 +82,15 @@ class HeadMapView:
             return None
         return float(self.values[head.layer, head.head])
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The ends of the number's scale: of its range, or the largest value where that has no end."""
+        if self.metric is None or self.values is None:
+            return 0.0, 1.0
+        low, high = self.metric.low, self.metric.high
+        high = float(np.nanmax(self.values, initial=low)) if high is None else high
+        return low, max(high, low + 1e-9)
+
     def table(self) -> Table:
         """One row per head."""
         unit = f" ({self.metric.unit})" if self.metric and self.metric.unit else ""

@@ -21,7 +21,6 @@ from attnlens.errors import CaptureError, HeadAddressError, UnsupportedModelErro
 from attnlens.measures.positions import rope_angles, rotate
 from attnlens.models.head_weights import LayerWeights, head_weights
 from attnlens.models.lens import Lens
-from attnlens.models.made_up import without_cache
 from attnlens.models.position_data import rotation_frequencies
 from attnlens.models.readouts import head_projection
 from attnlens.models.reruns import batch_of_run
@@ -116,9 +115,8 @@ def attending_layer(
     mode = "lazy" if "lazy" in opened.recorders else "exact"
     site = Site(letter, layer)
     heard = _Heard(opened.recorders[mode](batch.extents, Wanted({site: None})), site)
-    with torch.no_grad(), recording(opened.tap, heard):
-        batch.call(opened.tap.model, **without_cache(opened.tap.model))
-    seen = watch_layer(lens, run, layer, DECODER if letter == CROSS else stack, inputs=given)
+    with recording(opened.tap, heard):
+        seen = watch_layer(lens, run, layer, DECODER if letter == CROSS else stack, inputs=given)
     parts = _from_call(heard, seen) if heard.call is not None else _from_weights(lens, heard, seen, letter, layer)
     absent = dict(parts.pop("absent", {}))
     written, why = _written(seen, letter)

@@ -263,7 +263,7 @@ def _outcome(desk: Desk, run: Run, position: str | None, changes: Changes, theme
     from attnlens.interventions.outcomes import compare_predictions, compare_states
     from attnlens.models.running import has_head
 
-    capture, lens = desk.run(run), desk.runs.lens(str(run["model"]))
+    capture, lens = desk.run(run), desk.lens(run)
     place = place_of(desk, run, capture, position)
     key = ("outcome", desk.stamp(run), place, changes)
     if not has_head(lens.model):
@@ -288,7 +288,7 @@ def _question(desk: Desk, run: Run, place: int) -> tuple[Any, bool]:
     """What the model is given, and whether the token at the place is masked for it."""
     from attnlens.interventions.outcomes import masked_text
 
-    capture, lens = desk.run(run), desk.runs.lens(str(run["model"]))
+    capture, lens = desk.run(run), desk.lens(run)
     text = given_text(lens, run, capture)
     if lens.anatomy.causal or not isinstance(text, str) or getattr(lens.tokenizer, "mask_token", None) is None:
         return text, False
@@ -352,7 +352,7 @@ def sweep_layer(
 
     if how == OTHER:
         raise UsageError("every head can be measured with zeros, means or resampled values; choose one of these.")
-    capture, lens = desk.run(run), desk.runs.lens(str(run["model"]))
+    capture, lens = desk.run(run), desk.lens(run)
     place = place_of(desk, run, capture, position)
     stack = _stack_of(capture, head)
     now = _sweep_key(desk, run, how, place, stack.letter)

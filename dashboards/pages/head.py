@@ -133,7 +133,7 @@ def draw_tokens(desk: Desk, run: Run, head: str) -> list[Any]:
     """The circuits' tables, or why there are none."""
     if run.get("run"):
         return [note("These tables are made of the model's weights, which an uploaded run does not hold.")]
-    lens = desk.runs.lens(str(run["model"]))
+    lens = desk.lens(run)
     view = desk.memo.get(("tokens", desk.stamp(run), head), lambda: tokens_view(lens, desk.run(run), head))
     table = view.table()
     shown = [data_table(table), note(view.caption)] if table.rows else []

@@ -24,6 +24,7 @@ __all__ = [
     "folded",
     "graph",
     "note",
+    "part_place",
     "picture",
     "refusal",
     "room_for",
@@ -82,6 +83,11 @@ def with_loading(child: Any) -> dcc.Loading:
         overlay_style={"visibility": "visible", "opacity": 0.45},
         custom_spinner=dmc.Loader(type="dots", color="var(--al-accent)"),
     )
+
+
+def part_place(id: str) -> dcc.Loading:
+    """Where a callback puts a part of the page, dimmed while it is made anew."""
+    return with_loading(html.Div(id=id, className="part"))
 
 
 def note(text: str = "", *, id: str | None = None) -> html.P:

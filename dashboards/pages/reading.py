@@ -23,27 +23,34 @@ __all__ = [
     "POSITION_CONTROL",
     "TARGET_CONTROL",
     "place_of",
+    "place_text",
     "position_options",
     "position_select",
     "register",
     "target_input",
+    "token_select",
 ]
 
 
 def position_select(view: ViewState, id: str = ids.POSITION) -> dmc.Select:
     """The tokens of the text to choose from; empty takes the masked or the last one."""
+    return token_select(id, "Prediction at", view.at, **aria(label="Token whose prediction is looked at"))
+
+
+def token_select(id: str, label: str, at: int | None, usual: str = "…", width: int = 210, **named: str) -> dmc.Select:
+    """A token of the text to choose, by its place; a callback fills in the tokens, and empty takes the usual one."""
     return dmc.Select(
         id=id,
-        label="Prediction at",
-        data=[{"value": "", "label": "…"}],
-        value=_shown(view),
+        label=label,
+        data=[{"value": "", "label": usual}],
+        value=place_text(at),
         searchable=True,
         allowDeselect=False,
         size="xs",
-        w=210,
+        w=width,
         comboboxProps={"shadow": "md"},
         nothingFoundMessage="no such token",
-        **aria(label="Token whose prediction is looked at"),
+        **named,
     )
 
 
@@ -83,14 +90,15 @@ def place_of(desk: Desk, run: Run, capture: Capture, position: str | None) -> in
     """The position that the control says; the usual one where it says none of this text's."""
     if position and position.isascii() and position.isdigit() and int(position) < len(capture.tokens):
         return int(position)
-    tokenizer = None if run.get("run") else desk.runs.lens(str(run["model"])).tokenizer
+    tokenizer = None if run.get("run") else desk.lens(run).tokenizer
     return reading_position(capture.tokens, tokenizer, capture.anatomy.causal)
 
 
-def _shown(view: ViewState) -> str:
-    return "" if view.at is None else str(view.at)
+def place_text(at: int | None) -> str:
+    """A place as a control that chooses tokens has it; empty for the usual one."""
+    return "" if at is None else str(at)
 
 
-POSITION_CONTROL = Control("at", ids.POSITION, shown=_shown)
-CHANGED_AT_CONTROL = Control("at", ids.CHANGED_AT, shown=_shown)
+POSITION_CONTROL = Control("at", ids.POSITION, shown=lambda view: place_text(view.at))
+CHANGED_AT_CONTROL = Control("at", ids.CHANGED_AT, shown=lambda view: place_text(view.at))
 TARGET_CONTROL = Control("target", ids.TARGET)

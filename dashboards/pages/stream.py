@@ -18,7 +18,7 @@ from dashboards.desk import Desk
 from dashboards.pages import reading
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.page import Control, Page
-from dashboards.pages.parts import aria, card, data_table, folded, note, picture, refusal, with_loading
+from dashboards.pages.parts import aria, card, data_table, folded, note, part_place, picture, refusal
 from dashboards.pages.reading import POSITION_CONTROL, TARGET_CONTROL, place_of, position_select, target_input
 from dashboards.state import ViewState
 
@@ -39,7 +39,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
     return html.Div(
         [
             html.Section(question, className="card question-card", **aria(label="Which prediction")),
-            card("What each layer would predict", _place(ids.LENS), kind="lens-card"),
+            card("What each layer would predict", part_place(ids.LENS), kind="lens-card"),
             html.Div([_shares_card()], className="column"),
             html.Div([_tokens_card(view), _stream_card(view)], className="column"),
         ],
@@ -53,11 +53,6 @@ _HINT = (
 )
 
 
-def _place(id: str) -> Any:
-    """Where a callback puts a part of the page."""
-    return with_loading(html.Div(id=id, className="part"))
-
-
 def _stream_card(view: ViewState) -> html.Section:
     measure = dmc.Select(
         id=ids.STREAM_MEASURE,
@@ -69,11 +64,11 @@ def _stream_card(view: ViewState) -> html.Section:
         comboboxProps={"shadow": "md"},
         **aria(label="Measure of the stream"),
     )
-    return card("The residual stream", _place(ids.STREAM), actions=measure, kind="stream-card")
+    return card("The residual stream", part_place(ids.STREAM), actions=measure, kind="stream-card")
 
 
 def _shares_card() -> html.Section:
-    return card("What heads and MLPs add", _place(ids.SHARES), kind="shares-card")
+    return card("What heads and MLPs add", part_place(ids.SHARES), kind="shares-card")
 
 
 def _tokens_card(view: ViewState) -> html.Section:
@@ -87,7 +82,7 @@ def _tokens_card(view: ViewState) -> html.Section:
         comboboxProps={"shadow": "md"},
         **aria(label="Method of attribution"),
     )
-    return card("What input tokens add", _place(ids.FROM_TOKENS), actions=method, kind="tokens-card")
+    return card("What input tokens add", part_place(ids.FROM_TOKENS), actions=method, kind="tokens-card")
 
 
 def register(app: Dash, desk: Desk) -> None:
@@ -205,7 +200,7 @@ def draw_lens(desk: Desk, run: Run, position: str | None, theme: str) -> list[An
 
 def _read_lens(desk: Desk, run: Run) -> LensView:
     capture = desk.run(run, points=True)
-    return lens_view(capture, desk.runs.lens(run["model"]).logit_lens(capture))
+    return lens_view(capture, desk.lens(run).logit_lens(capture))
 
 
 @_refusing
@@ -229,7 +224,7 @@ def draw_shares(desk: Desk, run: Run, position: str | None, target: str | None, 
 
 def _shares(desk: Desk, run: Run, place: int, target: str | None) -> SharesView:
     """Direct where the stream is a plain sum; else what heads add by whatever way."""
-    lens, capture = desk.runs.lens(run["model"]), desk.run(run, points=True)
+    lens, capture = desk.lens(run), desk.run(run, points=True)
     if lens.anatomy.stack(lens.anatomy.main_stack).layout != "post-LN":
         return direct_view(lens.attribute_directly(capture, target, position=place))
     return gates_view(lens.attribute_heads(capture, target, position=place, steps=_steps(len(capture.tokens))))
@@ -253,7 +248,7 @@ def draw_token_shares(
 
 
 def _token_shares(desk: Desk, run: Run, place: int, target: str | None, method: str) -> TokenSharesView:
-    lens, capture = desk.runs.lens(run["model"]), desk.run(run)
+    lens, capture = desk.lens(run), desk.run(run)
     n_tokens = len(capture.tokens)
     if method == "shapley" and n_tokens > MAX_SHAPLEY:
         raise UsageError(

@@ -65,7 +65,9 @@ def test_what_an_address_takes_is_read_with_care(writing, shown):
     assert generation.took_of("3,x,,-1,5," + "9" * 12) == (3, 5)
     assert len(generation.took_of(",".join("7" * 100))) == generation.MAX_TAKEN
     assert "no token" in texts_in(generation.draw_step(writing, shown, "999999", None, "light")[0])
-    assert "uploaded run" in texts_in(generation.draw_step(writing, shown | {"run": "0" * 64}, "", None, "light")[0])
+    assert "came from a file" in texts_in(
+        generation.draw_step(writing, shown | {"run": "0" * 64}, "", None, "light")[0]
+    )
 
 
 def test_controls_of_a_stale_address_fall_back(desk):

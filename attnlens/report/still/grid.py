@@ -35,7 +35,7 @@ def map_picture(view: HeadMapView, *, width: str | float = "column") -> Picture:
     wide, theme = width_of(width), THEMES["light"]
     across = (wide - _LEFT) / max(view.n_heads, 1)
     side = across, min(_TALLEST_CELL, across)
-    low, high = _range(view)
+    low, high = view.scale
     marks = _axes(view, side, theme)
     for head in view.heads():
         marks += _cell(view, head, side, (low, high), theme)
@@ -47,14 +47,6 @@ def map_picture(view: HeadMapView, *, width: str | float = "column") -> Picture:
         bottom += SCALE_HEIGHT
     legend, bottom = _legend(view, bottom, wide, theme)
     return Picture(wide, bottom, (*marks, *legend), view.title, view.caption)
-
-
-def _range(view: HeadMapView) -> tuple[float, float]:
-    if view.metric is None or view.values is None:
-        return 0.0, 1.0
-    low = view.metric.low
-    high = view.metric.high if view.metric.high is not None else float(np.nanmax(view.values, initial=low))
-    return low, max(high, low + 1e-9)
 
 
 def _axes(view: HeadMapView, side: Sides, theme: Theme) -> list[Mark]:

@@ -16,15 +16,14 @@ from attnlens.steps.neurons import strongest_neurons
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
+from dashboards.pages.inside.attending import asked_at, asking_card, labels_of
 from dashboards.pages.inside.block_parts import step_card, token_chips, whole
 from dashboards.pages.inside.sections import framed
 from dashboards.pages.page import Control, Page
 from dashboards.pages.parts import aria, card, note, refusal, with_loading
-from dashboards.pages.reading import place_of
 from dashboards.state import ViewState
 
 if TYPE_CHECKING:
-    from attnlens.capture.run import Capture
     from attnlens.models.anatomy import Anatomy
 
 __all__ = ["PAGE", "PATH", "chosen_block", "draw_block", "layer_options", "layout", "register"]
@@ -38,18 +37,13 @@ _WIRING = "From top to bottom: the stream runs through, each sub-layer reads it 
 def layout(desk: Desk, view: ViewState) -> html.Div:
     """The layer and the token on top, then the wiring beside the steps."""
     question = html.Div([_layer_select(view), note(_HINT)], className="question")
-    tokens = html.Div(id=ids.BLOCK_TOKENS, className="token-chips", role="group", **aria(label="Token"))
     diagram = html.Div(id=ids.BLOCK_DIAGRAM, className="diagram-frame")
     return framed(
         dcc.Store(id=ids.BLOCK_AT, data=view.at),
         dcc.Store(id=ids.BLOCK_PART, data=view.part),
         dcc.Store(id=ids.BLOCK_DRAWING),
         dcc.Store(id=ids.BLOCK_DRAWN),
-        html.Section(
-            [question, tokens, html.Div(id=ids.BLOCK_SUMMARY, className="block-summary", role="status")],
-            className="card",
-            **aria(label="Which layer, at which token"),
-        ),
+        asking_card(question, ids.BLOCK_TOKENS, ids.BLOCK_SUMMARY, "Which layer, at which token"),
         html.Div(
             [
                 card("How it is wired", note(_WIRING), diagram, kind="wiring-card"),
@@ -145,8 +139,8 @@ def draw_block(
     """The tokens to choose from, what is shown in one line, the steps, and the drawing as data."""
     capture = desk.run(run)
     letter, layer = chosen_block(capture.anatomy, chosen, head)
-    labels = _labels(capture, letter)
-    position = _position(desk, run, capture, letter, at)
+    labels = labels_of(capture, letter)[0]
+    position = asked_at(desk, run, capture, letter, at)
     chips = token_chips(labels, position)
     try:
         view = _view(desk, run, letter, layer, labels, position)
@@ -168,25 +162,13 @@ def _view(desk: Desk, run: Run, letter: str, layer: int, labels: tuple[str, ...]
     """The layer is taken apart once for all of its tokens."""
 
     def make() -> BlockView:
-        lens, capture = desk.runs.lens(str(run["model"])), desk.run(run, points=True)
+        lens, capture = desk.lens(run), desk.run(run, points=True)
         key = (desk.stamp(run), letter, layer)
         steps: BlockSteps = desk.blocks.get(key, lambda: block_steps(lens, capture, layer, letter or None))
         strongest = None if steps.feed_forward is None else strongest_neurons(lens, capture, steps, position)
         return block_view(steps, labels, position, strongest)
 
     return desk.memo.get(("block", desk.stamp(run), letter, layer, position), make)
-
-
-def _labels(capture: Capture, letter: str) -> tuple[str, ...]:
-    tokens = capture.source.tokens if letter == "E" and capture.source is not None else capture.tokens
-    return tuple(token.label for token in tokens)
-
-
-def _position(desk: Desk, run: Run, capture: Capture, letter: str, at: int | None) -> int:
-    n_tokens = len(_labels(capture, letter))
-    if at is not None and 0 <= at < n_tokens:
-        return at
-    return n_tokens // 2 if letter == "E" else place_of(desk, run, capture, "")
 
 
 PAGE = Page(

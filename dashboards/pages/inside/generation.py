@@ -22,7 +22,7 @@ from dashboards.pages import reading
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.inside.sections import HOME, framed
 from dashboards.pages.page import Control, Page
-from dashboards.pages.parts import aria, card, data_table, folded, note, picture, refusal, with_loading
+from dashboards.pages.parts import aria, card, data_table, folded, note, part_place, picture, refusal
 from dashboards.pages.reading import POSITION_CONTROL, place_of, position_select
 from dashboards.request import CHAT, RunRequest
 from dashboards.state import ViewState
@@ -42,8 +42,8 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
                 card("The next token", note(_HOW), _knobs(view), *_story(view), kind="next-card"),
                 html.Div(
                     [
-                        card("The key-value cache", _place(ids.GROWN)),
-                        card("What the newest token looks at", _place(ids.NEWEST)),
+                        card("The key-value cache", part_place(ids.GROWN)),
+                        card("What the newest token looks at", part_place(ids.NEWEST)),
                     ],
                     className="column",
                 ),
@@ -58,10 +58,6 @@ _HOW = (
     "The model gives every token of its vocabulary a number, a logit. The softmax makes probabilities of them: "
     "p = exp(logit / temperature) / sum of all exp(logit / temperature). Click a token to write it."
 )
-
-
-def _place(id: str) -> Any:
-    return with_loading(html.Div(id=id, className="part"))
 
 
 def _knobs(view: ViewState) -> html.Div:
@@ -217,7 +213,7 @@ def draw_step(desk: Desk, run: Run, took: str, position: str | None, theme: str)
     A model that writes is asked for its next token; another one for the token that is masked.
     """
     try:
-        lens = _lens(desk, run)
+        lens = desk.lens(run)
         check_generation(lens.opened)
     except CaptureError as error:
         return _filling(desk, run, position, error)
@@ -269,7 +265,7 @@ def _filling(desk: Desk, run: Run, position: str | None, error: CaptureError) ->
     first = refusal(error)
     none = note("Nothing is kept: an encoder reads the whole text at once, in one pass.")
     try:
-        lens, capture = _lens(desk, run), desk.run(run)
+        lens, capture = desk.lens(run), desk.run(run)
         if lens.anatomy.causal or lens.anatomy.is_encoder_decoder:
             return first, None, None, none, True, True
         place = place_of(desk, run, capture, position)
@@ -291,7 +287,7 @@ def _filling(desk: Desk, run: Run, position: str | None, error: CaptureError) ->
 def draw_row(desk: Desk, run: Run, took: str, head: str, theme: str) -> list[Any]:
     """What the newest token looks at, by the selected head."""
     try:
-        check_generation(_lens(desk, run).opened)
+        check_generation(desk.lens(run).opened)
         view = views.row_view(_written(desk, run, took_of(took)).run, head)
     except CaptureError:
         return [note("An encoder has no newest token: every token sees every other. See Positions and Explore.")]
@@ -310,14 +306,8 @@ def took_of(took: str) -> tuple[int, ...]:
     return tuple(map(int, numbers[:MAX_TAKEN]))
 
 
-def _lens(desk: Desk, run: Run) -> Any:
-    if run.get("run"):
-        raise UsageError("an uploaded run has no model to go on with; type a text and press Run.")
-    return desk.runs.lens(str(run["model"]))
-
-
 def _written(desk: Desk, run: Run, took: tuple[int, ...]) -> Written:
-    lens, request = _lens(desk, run), RunRequest.from_json(run)
+    lens, request = desk.lens(run), RunRequest.from_json(run)
     check_text(request, desk.config.max_characters)
     desk.run(run)  # refuses what is too long for this server
 

@@ -7,17 +7,16 @@ from typing import Any
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
 from attnlens.errors import AttnlensError
-from attnlens.heads import Head
 from attnlens.report.inside.head_view import HeadStepsView, head_steps_view
 from attnlens.steps.head import steps_of_head
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
-from dashboards.pages.inside.attending import asked_at, labels_of, layer_of, letter_of
+from dashboards.pages.inside.attending import asked_of, asking_card, layer_of
 from dashboards.pages.inside.block_parts import token_chips
 from dashboards.pages.inside.sections import HOME, framed
 from dashboards.pages.page import Control, Page
-from dashboards.pages.parts import aria, card, data_table, folded, note, refusal, with_loading
+from dashboards.pages.parts import card, data_table, folded, note, refusal, with_loading
 from dashboards.state import ViewState
 
 __all__ = ["PAGE", "draw_head", "layout", "register"]
@@ -34,15 +33,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
         dcc.Store(id=ids.STEPS_AT, data=view.at),
         dcc.Store(id=ids.STEPS_STEP, data=view.step),
         dcc.Store(id=ids.STEPS_DATA),
-        html.Section(
-            [
-                note(_HINT),
-                html.Div(id=ids.STEPS_TOKENS, className="token-chips", role="group", **aria(label="Token that asks")),
-                html.Div(id=ids.STEPS_SUMMARY, className="block-summary", role="status"),
-            ],
-            className="card",
-            **aria(label="Which token asks"),
-        ),
+        asking_card(note(_HINT), ids.STEPS_TOKENS, ids.STEPS_SUMMARY, "Which token asks"),
         card("Step by step", with_loading(html.Div(id=ids.STEPS_BOARD, className="steps-board")), note(_LEGEND)),
         html.Div(id=ids.STEPS_TABLE),
     )
@@ -78,16 +69,13 @@ def draw_head(
     desk: Desk, run: Run, head: str, at: int | None
 ) -> tuple[list[html.Button], list[Any], dict[str, Any] | None, list[Any]]:
     """The tokens to choose from, what is shown in a few lines, the steps as data, and their table."""
-    capture, address = desk.run(run), Head.parse(head)
-    letter = letter_of(capture, address)
-    queries, keys = labels_of(capture, letter)
-    place = asked_at(desk, run, capture, letter, at)
-    chips = token_chips(queries, place)
+    asked = asked_of(desk, run, head, at)
+    chips = token_chips(asked.queries, asked.place)
     try:
-        steps = steps_of_head(layer_of(desk, run, capture, address), capture, address, place)
+        steps = steps_of_head(layer_of(desk, run, asked), asked.capture, asked.head, asked.place)
     except AttnlensError as error:
         return chips, [refusal(error)], None, []
-    view = head_steps_view(steps, queries, keys)
+    view = head_steps_view(steps, asked.queries, asked.keys)
     return chips, _summary(view), view.to_json(digits=4), [folded("In numbers", data_table(view.table()))]
 
 

@@ -7,17 +7,16 @@ from typing import Any
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
 from attnlens.errors import AttnlensError
-from attnlens.heads import Head
 from attnlens.report.inside.heads_view import ManyHeadsView, many_heads_view
 from attnlens.steps.heads import many_heads_of
 from dashboards import ids
 from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
-from dashboards.pages.inside.attending import asked_at, labels_of, layer_of, letter_of
+from dashboards.pages.inside.attending import asked_of, asking_card, layer_of
 from dashboards.pages.inside.block_parts import token_chips
 from dashboards.pages.inside.sections import HOME, framed
 from dashboards.pages.page import Control, Page
-from dashboards.pages.parts import aria, card, data_table, folded, note, refusal, with_loading
+from dashboards.pages.parts import card, data_table, folded, note, refusal, with_loading
 from dashboards.state import ViewState
 
 __all__ = ["PAGE", "draw_heads", "layout", "register"]
@@ -35,15 +34,7 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
     return framed(
         dcc.Store(id=ids.BESIDE_AT, data=view.at),
         dcc.Store(id=ids.BESIDE_DATA),
-        html.Section(
-            [
-                note(_HINT),
-                html.Div(id=ids.BESIDE_TOKENS, className="token-chips", role="group", **aria(label="Token that asks")),
-                html.Div(id=ids.BESIDE_SUMMARY, className="block-summary", role="status"),
-            ],
-            className="card",
-            **aria(label="Which token asks"),
-        ),
+        asking_card(note(_HINT), ids.BESIDE_TOKENS, ids.BESIDE_SUMMARY, "Which token asks"),
         card(
             "Whom every head looks at",
             with_loading(html.Div(id=ids.BESIDE_BOARD, className="beside-board")),
@@ -84,17 +75,14 @@ def draw_heads(
     desk: Desk, run: Run, head: str, at: int | None
 ) -> tuple[list[html.Button], list[Any], dict[str, Any] | None, list[Any]]:
     """The tokens to choose from, what is shown in a few lines, the heads as data, and their table."""
-    capture, address = desk.run(run), Head.parse(head)
-    letter = letter_of(capture, address)
-    queries, keys = labels_of(capture, letter)
-    place = asked_at(desk, run, capture, letter, at)
-    chips = token_chips(queries, place)
+    asked = asked_of(desk, run, head, at)
+    chips = token_chips(asked.queries, asked.place)
     try:
-        many = many_heads_of(layer_of(desk, run, capture, address), capture, place)
+        many = many_heads_of(layer_of(desk, run, asked), asked.capture, asked.place)
     except AttnlensError as error:
         return chips, [refusal(error)], None, []
-    view = many_heads_view(many, queries, keys)
-    data = view.to_json() | {"chosen": address.head}
+    view = many_heads_view(many, asked.queries, asked.keys)
+    data = view.to_json() | {"chosen": asked.head.head}
     return chips, _summary(view), data, [folded("In numbers", data_table(view.table()))]
 
 

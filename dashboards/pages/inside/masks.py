@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dash_mantine_components as dmc
 from dash import Dash, Input, Output, html
 
-from attnlens.errors import AttnlensError, CaptureError
+from attnlens.errors import AttnlensError
 from attnlens.heads import Head
 from attnlens.report.inside import masks_figure as drawn
 from attnlens.report.inside.masks_view import (
@@ -25,7 +25,8 @@ from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.inside.sections import framed
 from dashboards.pages.page import Control, Page
-from dashboards.pages.parts import card, data_table, folded, note, picture, refusal, with_loading
+from dashboards.pages.parts import card, data_table, folded, note, part_place, picture, refusal
+from dashboards.pages.reading import place_text, token_select
 from dashboards.state import ViewState
 
 if TYPE_CHECKING:
@@ -44,18 +45,7 @@ _KINDS_HINT = "The same tokens under every usual kind of mask."
 
 def layout(desk: Desk, view: ViewState) -> html.Div:
     """The opened model's masks, a row through softmax, a batch with padding, and the other kinds."""
-    query = dmc.Select(
-        id=ids.MASK_QUERY,
-        label="Token that asks",
-        data=[{"value": "", "label": "…"}],
-        value="" if view.query is None else str(view.query),
-        searchable=True,
-        allowDeselect=False,
-        size="xs",
-        w=210,
-        comboboxProps={"shadow": "md"},
-        nothingFoundMessage="no such token",
-    )
+    query = token_select(ids.MASK_QUERY, "Token that asks", view.query)
     beside = dmc.TextInput(
         id=ids.MASK_BESIDE,
         label="Second text of the batch",
@@ -67,15 +57,11 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
         spellCheck=False,
     )
     return framed(
-        card("Who may see whom in this model", note(_OWN_HINT), _place(ids.MASK_OWN)),
-        card("How softmax sees it", html.Div([query, note(_ROW_HINT)], className="question"), _place(ids.MASK_ROW)),
-        card("Padding", html.Div([beside, note(_PADDING_HINT)], className="question"), _place(ids.MASK_PADDING)),
-        card("Every kind of mask", note(_KINDS_HINT), _place(ids.MASK_KINDS)),
+        card("Who may see whom in this model", note(_OWN_HINT), part_place(ids.MASK_OWN)),
+        card("How softmax sees it", html.Div([query, note(_ROW_HINT)], className="question"), part_place(ids.MASK_ROW)),
+        card("Padding", html.Div([beside, note(_PADDING_HINT)], className="question"), part_place(ids.MASK_PADDING)),
+        card("Every kind of mask", note(_KINDS_HINT), part_place(ids.MASK_KINDS)),
     )
-
-
-def _place(id: str) -> Any:
-    return with_loading(html.Div(id=id, className="part"))
 
 
 def register(app: Dash, desk: Desk) -> None:
@@ -113,7 +99,7 @@ def draw_own(desk: Desk, run: Run, theme: str) -> list[Any]:
     capture = desk.run(run)
     if refused := _too_long(capture):
         return [refused]
-    lens = None if run.get("run") else desk.runs.lens(str(run["model"]))
+    lens = None if run.get("run") else desk.lens(run)
     window = None if lens is None else window_of(getattr(lens.model, "config", None))
     views = group_views(capture, mask_groups(capture, window))
     return [html.Div([_mask(view, theme) for view in views], className="masks"), *_tables(views)]
@@ -183,9 +169,7 @@ def draw_row(desk: Desk, run: Run, head: str, query: str | None, theme: str) -> 
 def draw_padding(desk: Desk, run: Run, beside: str | None, theme: str) -> list[Any]:
     """The shown text and a second one as a batch."""
     try:
-        if run.get("run"):
-            raise CaptureError("this run came from a file, without its model; type a text and press Run to see this.")
-        lens, capture = desk.runs.lens(str(run["model"])), desk.run(run)
+        lens, capture = desk.lens(run), desk.run(run)
         if refused := _too_long(capture):
             return [refused]
         first = (capture.text if capture.source is None else capture.source.text).replace("\n", " ")
@@ -221,7 +205,7 @@ PAGE = Page(
     layout=layout,
     register=register,
     controls=(
-        Control("query", ids.MASK_QUERY, shown=lambda view: "" if view.query is None else str(view.query)),
+        Control("query", ids.MASK_QUERY, shown=lambda view: place_text(view.query)),
         Control("beside", ids.MASK_BESIDE),
     ),
 )

@@ -34,12 +34,12 @@ from dashboards.desk import Desk
 from dashboards.pages.drawing import Run, need
 from dashboards.pages.inside.sections import framed
 from dashboards.pages.page import Control, Page
-from dashboards.pages.parts import aria, card, data_table, folded, note, picture, refusal, with_loading
+from dashboards.pages.parts import aria, card, data_table, folded, note, part_place, picture, refusal
+from dashboards.pages.reading import place_text, token_select
 from dashboards.state import ViewState
 
 if TYPE_CHECKING:
     from attnlens.capture.run import Capture
-    from attnlens.models.lens import Lens
 
 __all__ = [
     "PAGE",
@@ -81,27 +81,23 @@ def layout(desk: Desk, view: ViewState) -> html.Div:
         spellCheck=False,
     )
     return framed(
-        card("How this model tells places apart", _place(ids.PLACES_SCHEME)),
+        card("How this model tells places apart", part_place(ids.PLACES_SCHEME)),
         _turn_card(view),
         card(
             "The same words in another order",
             html.Div([words, note(_ORDER_HINT)], className="question"),
-            _place(ids.PLACES_ORDER),
+            part_place(ids.PLACES_ORDER),
         ),
-        card("Longer than it was made for", _place(ids.PLACES_BEYOND)),
-        card("The other ways", _place(ids.PLACES_OTHERS)),
+        card("Longer than it was made for", part_place(ids.PLACES_BEYOND)),
+        card("The other ways", part_place(ids.PLACES_OTHERS)),
     )
-
-
-def _place(id: str) -> Any:
-    return with_loading(html.Div(id=id, className="part"))
 
 
 def _turn_card(view: ViewState) -> html.Section:
     """Only for models that turn queries and keys; the browser turns them."""
     choosing = [
-        _token_select(ids.PLACES_QUERY, "Query", view.query, "usual"),
-        _token_select(ids.PLACES_KEY, "Key", view.key, "strongest"),
+        token_select(ids.PLACES_QUERY, "Query", view.query, "usual", 170),
+        token_select(ids.PLACES_KEY, "Key", view.key, "strongest", 170),
         _slider(ids.PLACES_ALONG, "Move both along", view.along),
         _slider(ids.PLACES_APART, "Pull them apart", view.apart),
     ]
@@ -112,24 +108,9 @@ def _turn_card(view: ViewState) -> html.Section:
         html.P(id=ids.PLACES_SCORE, className="places-score", role="status"),
         html.P(_DIALS_HINT, className="note"),
         html.Div(id=ids.PLACES_DIALS, className="dials", role="img", **aria(label="Pairs of the query and the key")),
-        _place(ids.PLACES_TURN),
+        part_place(ids.PLACES_TURN),
         id=ids.PLACES_TURN_CARD,
         kind="is-absent",
-    )
-
-
-def _token_select(id: str, label: str, at: int | None, usual: str) -> dmc.Select:
-    return dmc.Select(
-        id=id,
-        label=label,
-        data=[{"value": "", "label": usual}],
-        value="" if at is None else str(at),
-        searchable=True,
-        allowDeselect=False,
-        size="xs",
-        w=170,
-        comboboxProps={"shadow": "md"},
-        nothingFoundMessage="no such token",
     )
 
 
@@ -219,7 +200,7 @@ def _described(scheme: SchemeText) -> list[Any]:
 def _own_numbers(desk: Desk, run: Run, capture: Capture, head: Head, scheme: str, theme: str) -> list[Any]:
     if scheme in ("none", "unknown", "rope"):
         return []
-    opened = _lens(desk, run).opened
+    opened = desk.lens(run).opened
     if scheme in ("alibi", "relative bias"):
         bias = position_bias(opened, capture, head.stack)[head.layer]
         view = bias_view(bias, capture.visible(head.layer, stack=head.stack or None), head, scheme)
@@ -289,7 +270,7 @@ def draw_turn(
 
 
 def _turn_view(desk: Desk, run: Run, capture: Capture, head: Head, query: str | None, key: str | None) -> TurnView:
-    lens = _lens(desk, run)
+    lens = desk.lens(run)
     rotations = desk.memo.get(("rotations", run["model"], desk.stamp(run)[1]), lambda: find_rotations(lens))
     rotation = rotations[head.layer]
     if rotation is None:
@@ -308,7 +289,7 @@ def draw_order(desk: Desk, run: Run, head: str, words: str | None, theme: str) -
     """One row of attention over the words in two orders, with positions and without."""
     address = Head.parse(head)
     try:
-        lens = _lens(desk, run)
+        lens = desk.lens(run)
         text = (words or "").strip() or usual_words(lens)
         key = ("order", run["model"], desk.stamp(run)[1], address, text)
         view = desk.memo.get(key, lambda: order_view(rows_in_both_orders(lens, address, text)))
@@ -325,7 +306,7 @@ def draw_order(desk: Desk, run: Run, head: str, words: str | None, theme: str) -
 def draw_beyond(desk: Desk, run: Run, theme: str) -> list[Any]:
     """What happens to a text longer than the model was made for."""
     try:
-        lens = _lens(desk, run)
+        lens = desk.lens(run)
         text = embedded_sentences(_LONG_TEXT)
         key = ("beyond", run["model"], desk.stamp(run)[1])
         view = desk.memo.get(key, lambda: span_view(beyond_the_limit(lens, text)))
@@ -368,21 +349,10 @@ def _learned(desk: Desk, run: Run, scheme: str, letter: str) -> Any:
     """The model's own learned table, or an embedded model's as an example; None where neither is at hand."""
     try:
         if scheme == "learned":
-            return position_vectors(_lens(desk, run).opened, letter)
+            return position_vectors(desk.lens(run).opened, letter)
         return position_vectors(desk.runs.lens(_EXAMPLE_TABLE).opened)
     except AttnlensError:
         return None
-
-
-def _lens(desk: Desk, run: Run) -> Lens:
-    """The model itself, which an uploaded run does not bring along.
-
-    Raises:
-        CaptureError: for such a run.
-    """
-    if run.get("run"):
-        raise CaptureError("this run came from a file, without its model; type a text and press Run to see this.")
-    return desk.runs.lens(str(run["model"]))
 
 
 PAGE = Page(
@@ -392,8 +362,8 @@ PAGE = Page(
     layout=layout,
     register=register,
     controls=(
-        Control("query", ids.PLACES_QUERY, shown=lambda view: "" if view.query is None else str(view.query)),
-        Control("key", ids.PLACES_KEY, shown=lambda view: "" if view.key is None else str(view.key)),
+        Control("query", ids.PLACES_QUERY, shown=lambda view: place_text(view.query)),
+        Control("key", ids.PLACES_KEY, shown=lambda view: place_text(view.key)),
         Control("along", ids.PLACES_ALONG),
         Control("apart", ids.PLACES_APART),
         Control("order", ids.PLACES_WORDS),
