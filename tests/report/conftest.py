@@ -45,3 +45,25 @@ def results(document: dict[str, Any]) -> Any:
     from attnlens.report.results import parse_results
 
     return parse_results(document)
+
+
+@pytest.fixture
+def called() -> Any:
+    """`called(command)`: a function that runs a command of the command line; what it raises comes out as it is."""
+    import typer
+    from typer.testing import CliRunner
+
+    def of(command: Any) -> Any:
+        app = typer.Typer()
+        app.command()(command)
+
+        def run(*arguments: object) -> str:
+            result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+            if result.exception and not isinstance(result.exception, SystemExit):
+                raise result.exception
+            assert result.exit_code == 0, result.output
+            return result.stdout
+
+        return run
+
+    return of

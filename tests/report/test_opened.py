@@ -11,10 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from family_models import FAMILIES
 from report_samples import HOSTILE, made_run
-from typer.testing import CliRunner
 
 import attnlens
 from attnlens.cli.open import open_command
@@ -27,19 +25,8 @@ DATA = re.compile(r'(id="data" data-sha256=")([0-9a-f]{64})(">)([^<]*)')
 
 
 @pytest.fixture
-def call():
-    """Run the command; what it raises comes out as it is."""
-    app = typer.Typer()
-    app.command()(open_command)
-
-    def run(*arguments: object) -> str:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    return run
+def call(called):
+    return called(open_command)
 
 
 @pytest.fixture
