@@ -181,4 +181,4 @@ _ALL = (
 )  # fmt: skip
 
 PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _ALL}
-"""By name, in the order of publication."""
+"""By name, family by family."""
