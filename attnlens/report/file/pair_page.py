@@ -27,6 +27,7 @@ __all__ = ["PairPart", "results_pair", "runs_pair"]
 
 # Words of which maps are drawn; what lies beyond is in the table of divergences only.
 LONGEST = 128
+MOST_TOLD = 8  # heads that are furthest apart, and nearest
 _LISTED = 24  # words that only one text has
 
 
@@ -68,14 +69,15 @@ def runs_pair(first: Capture, second: Capture, precision: int | None = None) -> 
         "rows": rows[:LONGEST],
         "description": DIVERGENCE.description,
     }
+    n_told = min(MOST_TOLD, max(len(pairs) // 2, 1))  # no head is among the furthest and among the nearest
     context = {
         "runs": (first, second),
         "same_heads": comparison.same_heads,
         "n_shared": len(rows),
         "n_shown": min(len(rows), LONGEST),
         "alone": _alone(comparison.rows),
-        "furthest": sorted(pairs, key=lambda pair: -_or_low(pair.divergence))[:8],
-        "nearest": sorted(pairs, key=lambda pair: _or_high(pair.divergence))[:8],
+        "furthest": sorted(pairs, key=lambda pair: -_or_low(pair.divergence))[:n_told],
+        "nearest": sorted(pairs, key=lambda pair: _or_high(pair.divergence))[:n_told],
         "pairs_table": _pairs_table(comparison, pairs),
         "bits": bits,
         "rounding": f"{error:.1e}",

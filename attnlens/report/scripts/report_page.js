@@ -10,6 +10,17 @@
 
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefersDark.matches);
 
+  /* What the colours of a map's frames stand for: name, both ends of the scale, and a line that explains it. */
+  const scaleLegend = (name, low, high, description) => {
+    const part = (tag, kind, text) => {
+      const made = document.createElement(tag);
+      made.className = kind;
+      made.textContent = text;
+      return made;
+    };
+    return [part("span", "", `Frame: ${name}, ${low}`), part("i", "scale", ""), part("span", "", high), part("span", "explained", description)];
+  };
+
   function startTheme() {
     const button = byId("theme");
     let before; // the theme while the page is being printed, which is always light
@@ -139,5 +150,5 @@
     root.dataset.ready = "yes";
   }
 
-  window.AttnLens = Object.assign(AttnLens, { data, byId, onDemand, fillTable, walked, ready });
+  window.AttnLens = Object.assign(AttnLens, { data, byId, onDemand, fillTable, walked, ready, scaleLegend });
 })();

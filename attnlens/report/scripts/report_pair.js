@@ -59,9 +59,8 @@
     }
 
     function legend() {
-      const scale = document.createElement("i");
-      scale.className = "scale";
-      byId("head-map-legend").replaceChildren("Frame: divergence, 0", scale, `${Number(view.high.toFixed(3))} nats. ${view.description}`);
+      const high = `${Number(view.high.toFixed(3))} nats`;
+      byId("head-map-legend").replaceChildren(...AttnLens.scaleLegend("divergence", 0, high, view.description));
     }
 
     function open(name, remember) {

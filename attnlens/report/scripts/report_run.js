@@ -93,10 +93,8 @@
       const metric = (view.metrics[letterOf(state.head)] || {})[state.metric];
       const parts = [];
       if (metric) {
-        const scale = document.createElement("i");
-        scale.className = "scale";
         const unit = metric.unit ? ` ${metric.unit}` : "";
-        parts.push(`Frame: ${metric.name}, ${round(metric.low)}`, scale, `${round(metric.high)}${unit}. ${metric.description}`);
+        parts.push(...AttnLens.scaleLegend(metric.name, round(metric.low), `${round(metric.high)}${unit}`, metric.description));
       }
       for (const category of Object.keys(view.categories)) {
         if (!cells().categories.has(category)) continue;
